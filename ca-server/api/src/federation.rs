@@ -79,10 +79,13 @@ impl Federations {
         let known = known.map(|(_, row)| row);
         let has_bundle = bundle.is_some() || known.as_ref().is_some_and(|row| row.bundle.is_some());
         if matches!(profile, EndpointProfile::Spiffe(_)) && !has_bundle {
+            let by = if owner.is_empty() { "`--bundle FILE`" } else { "`spec.bundle`" };
             return Err(Refusal::advised(
                 Reason::ForeignBundleRefused,
                 "an endpoint of https_spiffe is believed by the bundle of its own trust domain, and there is none yet",
-                "give the first one: `--bundle FILE`, a SPIFFE bundle document or roots in PEM that its operator handed you",
+                &format!(
+                    "give the first one: {by}, a SPIFFE bundle document or roots in PEM that its operator handed you"
+                ),
             ));
         }
         // Nothing of what is refused is written down.

@@ -38,7 +38,7 @@ impl KeySetAddress {
         let ca_file = self.ca_file.clone();
         let tls = tokio::task::spawn_blocking(move || tls(&ca_file)).await;
         let tls = tls.map_err(|error| error.to_string()).flatten()?;
-        self.address.fetch(tls, within, bytes_max).await
+        self.address.fetch(tls, within, bytes_max).await.map_err(|failure| failure.to_string())
     }
 }
 

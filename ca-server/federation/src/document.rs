@@ -46,7 +46,7 @@ pub enum DocumentRefused {
     /// Nobody would be believed by it.
     #[error(
         "it has no key with the use x509-svid, as if that trust domain had revoked all its roots; to believe it no more, end the \
-         federation: `banyan federation remove`"
+         federation: `banyan federation remove`, or delete its object"
     )]
     NoRoots,
     /// A private key is in it.

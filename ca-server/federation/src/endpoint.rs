@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fetch::Address;
+use fetch::{Address, Failure};
 use registry::{EndpointProfile, FederationRow, ForeignBundle};
 use rustls::ClientConfig;
 use trust::{Bundle, Clock, Sequence, TrustDomain};
@@ -26,10 +26,58 @@ pub(crate) async fn look(
     let address =
         Address::new(&row.endpoint).map_err(|error| format!("{} {error}", row.endpoint))?;
     let tls = tls(domain, row, clock).await?;
-    let bytes = address.fetch(tls, WITHIN, DOCUMENT_BYTES_MAX).await?;
+    let fetched = address.fetch(tls, WITHIN, DOCUMENT_BYTES_MAX).await;
+    let bytes = fetched.map_err(|failure| match &failure {
+        Failure::NotBelieved(_) => format!("{failure}: {}", believed(domain, row)),
+        Failure::Other(_) => failure.to_string(),
+    })?;
     let read = document::read(&bytes, domain)
         .map_err(|refused| format!("what {address} answers is not taken: {refused}"))?;
     Ok(as_stored(&read, clock))
+}
+
+/// By what an endpoint is believed, and what to do when it is not.
+fn believed(domain: &TrustDomain, row: &FederationRow) -> String {
+    let [ca, id] = match kept_by_object(row) {
+        Some(_) => ["spec.caBundle", "spec.endpointSPIFFEID"],
+        None => ["--endpoint-ca", "--endpoint-id"],
+    };
+    match &row.profile {
+        EndpointProfile::Spiffe(meant) => format!(
+            "whoever shows {meant} is believed there, by the bundle of {domain} that is known here. If all roots of that one were \
+             replaced meanwhile, give those of today: {}",
+            given_by(row)
+        ),
+        EndpointProfile::Web(given) => format!(
+            "whoever has a certificate for the host's name is believed there, below {}. If the endpoint shows another CA's, name \
+             that with {ca}; if it shows a SPIFFE id, name that with {id}",
+            match given {
+                Some(_) => "the CAs that were given for it",
+                None => "the CAs of the machine that this server runs on",
+            }
+        ),
+    }
+}
+
+/// How its keeper gives a bundle by hand.
+pub(crate) fn given_by(row: &FederationRow) -> String {
+    match kept_by_object(row) {
+        Some(object) => format!("`spec.bundle` of the FederatedTrustDomain {object}"),
+        None => "`banyan federation add` with --bundle".to_owned(),
+    }
+}
+
+/// How its keeper ends it.
+pub(crate) fn ended_by(domain: &str, row: &FederationRow) -> String {
+    match kept_by_object(row) {
+        Some(object) => format!("delete the FederatedTrustDomain {object}"),
+        None => format!("`banyan federation remove {domain}`"),
+    }
+}
+
+/// The object of a cluster that keeps a federation; operators are refused to change it.
+fn kept_by_object(row: &FederationRow) -> Option<&str> {
+    row.owner.strip_prefix("kubernetes/")
 }
 
 /// A document as the registry stores it.
@@ -58,8 +106,8 @@ async fn tls(
         }
         EndpointProfile::Spiffe(meant) => {
             let there = row.bundle.as_ref().ok_or_else(|| {
-                "no bundle is there yet to believe its endpoint by: give the first one by hand, `banyan federation add` with --bundle"
-                    .to_owned()
+                let by = given_by(row);
+                format!("no bundle is there yet to believe its endpoint by: give the first one by hand, {by}")
             })?;
             let bundle = bundle(domain, there)?;
             let (clock, meant) = (Arc::clone(clock), Meant::Of(meant.clone()));

@@ -231,8 +231,8 @@ impl Keeper {
     ) -> Option<String> {
         if domain == self.ours.as_str() {
             return Some(format!(
-                "federation with {domain}: that is the trust domain of this CA itself, so nothing is read or served of it: \
-                 `banyan federation remove {domain}`"
+                "federation with {domain}: that is the trust domain of this CA itself, so nothing is read or served of it: {}",
+                endpoint::ended_by(domain, row)
             ));
         }
         if let Some(bundle) = &row.bundle
@@ -240,8 +240,8 @@ impl Keeper {
             && let Err(why) = endpoint::bundle(&name, bundle)
         {
             return Some(format!(
-                "federation with {domain}: {why}; its members are believed by nobody here: give its bundle by hand, `banyan federation \
-                 add` with --bundle"
+                "federation with {domain}: {why}; its members are believed by nobody here: give its bundle by hand, {}",
+                endpoint::given_by(row)
             ));
         }
         let meanwhile = match &row.bundle {
@@ -291,8 +291,9 @@ async fn take(
     match taken {
         Ok(Ok(checked)) => Ok(checked),
         Ok(Err(refused)) => Err(format!(
-            "what {} answers is not taken: {refused}; if it is right after all, give it by hand: `banyan federation add` with --bundle",
-            asked.endpoint
+            "what {} answers is not taken: {refused}; if it is right after all, give it by hand: {}",
+            asked.endpoint,
+            endpoint::given_by(asked)
         )),
         Err(error) => Err(format!("it could not be stored: {error}")),
     }

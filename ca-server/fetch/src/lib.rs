@@ -40,6 +40,17 @@ pub enum AddressRefused {
     NoHost,
 }
 
+/// Why nothing was fetched; it names the address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The certificate that is shown there is not believed.
+    #[error("{0}")]
+    NotBelieved(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
 impl Address {
     /// Checks an address.
     ///
@@ -64,18 +75,19 @@ impl Address {
     /// Fetches what is there.
     ///
     /// # Errors
-    /// Why nothing was, naming the address.
+    /// [`Failure`].
     pub async fn fetch(
         &self,
         tls: ClientConfig,
         within: Duration,
         bytes_max: usize,
-    ) -> Result<Vec<u8>, String> {
-        let late = |_| format!("{self} gave no answer within {} s", within.as_secs_f32());
+    ) -> Result<Vec<u8>, Failure> {
+        let late =
+            |_| Failure::Other(format!("{self} gave no answer within {} s", within.as_secs_f32()));
         tokio::time::timeout(within, self.read(tls, bytes_max)).await.map_err(late)?
     }
 
-    async fn read(&self, tls: ClientConfig, bytes_max: usize) -> Result<Vec<u8>, String> {
+    async fn read(&self, tls: ClientConfig, bytes_max: usize) -> Result<Vec<u8>, Failure> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
@@ -87,22 +99,29 @@ impl Address {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("banyan/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| error.to_string())?;
-        let failed = |error: reqwest::Error| format!("{self}: {}", cause(&error));
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        let failed = |error: reqwest::Error| {
+            let told = format!("{self}: {}", cause(&error));
+            match is_about_certificate(&error) {
+                true => Failure::NotBelieved(told),
+                false => Failure::Other(told),
+            }
+        };
         let mut response = client.get(self.0.clone()).send().await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(format!(
+            return Err(Failure::Other(format!(
                 "{self} redirects elsewhere, which is not followed: name the address where it is"
-            ));
+            )));
         }
         if status != reqwest::StatusCode::OK {
-            return Err(format!("{self} answers {}", status.as_u16()));
+            return Err(Failure::Other(format!("{self} answers {}", status.as_u16())));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > bytes_max {
-                return Err(format!("{self} answers with more than {} KiB", bytes_max / 1024));
+                let told = format!("{self} answers with more than {} KiB", bytes_max / 1024);
+                return Err(Failure::Other(told));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -178,6 +197,19 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = inner;
     }
     innermost.to_string()
+}
+
+/// Whether a handshake failed since the peer's certificate is not believed.
+fn is_about_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // What an I/O error wraps is not its source: the source of that is.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => is_about_certificate(wrapped),
+        None => error.source().is_some_and(is_about_certificate),
+    }
 }
 
 /// Whether an issuer may be at this address.

@@ -7,13 +7,14 @@ use api::ShownAs;
 use control::federated::Federated;
 use control::front::ServerIdentity;
 use federation::{Foreign, Keeper, Troubles};
+use host::SystemClock;
 use plugins::ConfigProblem;
 use registry::AgentRegistry;
 use rotation_driver::Duty;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
-use trust::Clock;
+use trust::{Certificate, Clock, Timestamp};
 
 use crate::config::{Config, HostCertificate};
 
@@ -62,10 +63,11 @@ impl Told {
     ) {
         let Self { foreign, troubles, shown, endpoint_trouble } = self;
         let ours = config.trust_domain().clone();
+        let told_by = Arc::clone(&clock);
         let keeper = Keeper { registry, clock, ours, duty, foreign, troubles };
         match config.bundle_endpoint().host().cloned() {
             Some(host) => {
-                tokio::join!(keeper.run(), show(host, shown, endpoint_trouble));
+                tokio::join!(keeper.run(), show(host, told_by, shown, endpoint_trouble));
             }
             None => keeper.run().await,
         }
@@ -75,22 +77,24 @@ impl Told {
 /// What would be wrong with the certificate of the endpoint.
 pub(super) fn problems(config: &Config) -> Vec<ConfigProblem> {
     let host = config.bundle_endpoint().host();
-    let read = host.map(read).unwrap_or(Ok(None));
+    let now = SystemClock.now();
+    let read = host.map_or(Ok(()), |host| read(host, now).map(drop));
     read.err().map(|what| ConfigProblem::new("bundle_endpoint", what)).into_iter().collect()
 }
 
 /// Shows what is in the files; another one as soon as it is there, and the last good one while there is none.
 async fn show(
     host: HostCertificate,
+    clock: Arc<dyn Clock>,
     shown: watch::Sender<Option<Arc<ServerIdentity>>>,
     trouble: watch::Sender<Option<String>>,
 ) {
     loop {
-        let files = host.clone();
-        let read = tokio::task::spawn_blocking(move || read(&files)).await;
+        let (files, now) = (host.clone(), clock.now());
+        let read = tokio::task::spawn_blocking(move || read(&files, now)).await;
         let read = read.map_err(|error| error.to_string()).flatten();
         let wrong = match read {
-            Ok(Some(identity)) => {
+            Ok(identity) => {
                 shown.send_if_modified(|known| {
                     let chain = known.as_ref().map(|known| &known.chain);
                     let is_news = chain != Some(&identity.chain);
@@ -101,12 +105,15 @@ async fn show(
                 });
                 None
             }
-            Ok(None) => None,
             Err(what) => Some(format!(
                 "the bundle endpoint's certificate cannot be used, and {}: {what}",
-                match *shown.borrow() {
-                    Some(_) => "the one that was there before is shown",
-                    None => "nobody can read the bundle there",
+                match shown
+                    .borrow()
+                    .as_ref()
+                    .is_some_and(|known| is_of_now(&known.chain, now).is_ok())
+                {
+                    true => "the one that was there before is shown",
+                    false => "nobody can read the bundle there",
                 }
             )),
         };
@@ -122,17 +129,29 @@ async fn show(
     }
 }
 
-fn read(host: &HostCertificate) -> Result<Option<ServerIdentity>, String> {
+fn read(host: &HostCertificate, now: Timestamp) -> Result<ServerIdentity, String> {
     let HostCertificate { certificate_file, key_file } = host;
-    let (file, key) = (certificate_file.display(), key_file.display());
+    let (file, key_name) = (certificate_file.display(), key_file.display());
     let pem = std::fs::read(certificate_file).map_err(|error| format!("{file}: {error}"))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|error| format!("{file}: {error}"))?;
-    if chain.is_empty() {
-        return Err(format!("{file}: it has no certificate in PEM"));
+    let pem = std::fs::read(key_file).map_err(|error| format!("{key_name}: {error}"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("{key_name}: {error}"))?;
+    is_of_now(&chain, now).map_err(|what| format!("{file}: {what}"))?;
+    api::fits(&chain, &key).map_err(|error| {
+        format!("{key_name} is not the key of the first certificate of {file}: {error}")
+    })?;
+    Ok(ServerIdentity { chain, key })
+}
+
+/// Whether readers take a certificate now, by its time.
+fn is_of_now(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), String> {
+    let leaf = chain.first().ok_or("it has no certificate in PEM")?;
+    let validity = Certificate::parse(leaf).map_err(|error| error.to_string())?.validity();
+    if validity.contains(now) {
+        return Ok(());
     }
-    let pem = std::fs::read(key_file).map_err(|error| format!("{key}: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("{key}: {error}"))?;
-    api::fits(&chain, &key).map_err(|error| format!("{file} and its key: {error}"))?;
-    Ok(Some(ServerIdentity { chain, key }))
+    let (from, until) = (validity.not_before(), validity.not_after());
+    Err(format!("its first certificate is valid from {from} until {until}: put a new one there"))
 }

@@ -139,7 +139,7 @@ async fn document(of: &MeshCa) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(body)?)
 }
 
-async fn until_told(ca: &MeshCa, words: &str) -> anyhow::Result<()> {
+pub(crate) async fn until_told(ca: &MeshCa, words: &str) -> anyhow::Result<()> {
     eventually(&format!("it is told: {words:?}"), async || {
         let told = only(ca).await.map(|one| one.trouble).unwrap_or_default();
         let status = ca.status().await.map(|status| status.conditions).unwrap_or_default();
@@ -149,7 +149,7 @@ async fn until_told(ca: &MeshCa, words: &str) -> anyhow::Result<()> {
     .await
 }
 
-async fn until_sequence(ca: &MeshCa, wanted: u64) -> anyhow::Result<()> {
+pub(crate) async fn until_sequence(ca: &MeshCa, wanted: u64) -> anyhow::Result<()> {
     eventually(&format!("sequence {wanted} is there"), async || {
         only(ca).await.is_ok_and(|one| one.bundle.and_then(|it| it.sequence) == Some(wanted))
     })
@@ -247,6 +247,7 @@ async fn an_endpoint_is_believed_by_its_profile_alone_and_words_are_judged_first
     wrong.endpoint_id = format!("spiffe://{OTHER}/somebody");
     federations(&ca).add_federation(wrong).await?;
     until_told(&ca, "certificate").await?;
+    until_told(&ca, "`banyan federation add` with --bundle").await?;
     federations(&ca).add_federation(asked.clone()).await?;
     until_sequence(&ca, theirs.running().bundle().sequence().0).await?;
     until_told(&ca, "").await?;

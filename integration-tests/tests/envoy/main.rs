@@ -5,6 +5,7 @@ mod evidence;
 mod federated;
 mod federation;
 mod frozen;
+mod host_certificate;
 mod own_trust;
 mod renewed;
 mod restart;
