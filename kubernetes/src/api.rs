@@ -15,7 +15,7 @@ pub enum ApiError {
     #[error("the object changed meanwhile: {0}")]
     Changed(String),
     /// Other field managers own fields that we would write.
-    #[error("{0}")]
+    #[error("{0}: stop that writer, and then delete the object")]
     Owned(String),
     /// There is no such object, or none of this kind.
     #[error("not found: {0}")]
@@ -119,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             owned.to_string(),
-            "conflict with \"pilot-discovery\" using v1 (.data.root-cert.pem)"
+            "conflict with \"pilot-discovery\" using v1 (.data.root-cert.pem): stop that writer, and then delete the object"
         );
         let changed = status(r#"{"status":"Failure","code":409,"message":"modified"}"#);
         assert_eq!(changed, ApiError::Changed("modified".to_owned()));

@@ -148,9 +148,14 @@ fn waivers(ca: &Ca) -> impl Iterator<Item = String> {
     let now = ca.clock.now();
     let standing = ca.registry.waivers().into_iter().filter(move |(_, row)| row.stands(now));
     standing.map(|(name, row)| {
+        // What an object of a cluster says is said again as long as it is there.
+        let end = match name.strip_prefix("kubernetes/") {
+            Some(object) => format!("delete the Waiver {object}"),
+            None => format!("`banyan waiver remove {name}`"),
+        };
         format!(
             "waiver {name} of {} stands until {}, so no gate waits until whom it covers trusts the bundle ({}): \
-             `banyan waiver list`, `banyan waiver remove {name}`",
+             `banyan waiver list`, {end}",
             row.by, row.until, row.reason
         )
     })

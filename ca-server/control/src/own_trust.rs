@@ -13,6 +13,8 @@ use trust::plain::about;
 
 /// Rows that are looked through for those to be named.
 const LOOKED_THROUGH_MAX: usize = 4_096;
+/// How the names of relying parties begin that are channels of a cluster: each confirms by itself.
+const CHANNEL_PARTY: &str = "kubernetes/";
 
 /// Those that keep the gate of a bundle closed, as holders of it; at most `limit`. `ends` is when the gate goes on without
 /// them.
@@ -89,6 +91,10 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, coverage: &Cove
     let Leaf { kind, identity, serial, agent, born, refuses, .. } = explain::leaf(ca, live);
     let by = coverage.by(&row.identity);
     let way = match by.first() {
+        Some((first, _)) if first.starts_with(CHANNEL_PARTY) => format!(
+            "{} must confirm for it, which it does by itself: /readyz of `banyan kubernetes` says what it waits for",
+            names(&by)
+        ),
         Some((first, _)) => {
             let names = names(&by);
             format!(

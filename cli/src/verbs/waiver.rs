@@ -57,7 +57,13 @@ pub async fn run(options: &WaiverOptions) -> Result<(), Failure> {
             match options.json {
                 true => output::json(&json!({ "removed": name })),
                 false => {
-                    let text = format!("removed {name}: gates wait again for whom it covered");
+                    let text = match name.strip_prefix("kubernetes/") {
+                        Some(object) => format!(
+                            "removed {name}: gates wait again for whom it covered, until `banyan kubernetes` finds the Waiver \
+                             {object} and adds it again: delete that one"
+                        ),
+                        None => format!("removed {name}: gates wait again for whom it covered"),
+                    };
                     output::line(&text)
                 }
             }

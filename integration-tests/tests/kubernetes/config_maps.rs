@@ -65,6 +65,31 @@ async fn a_new_namespace_has_the_bundle_at_once_and_one_that_ends_holds_nobody_u
     Ok(())
 }
 
+async fn namespaces_come(world: &World) -> anyhow::Result<std::convert::Infallible> {
+    for number in 0_u32.. {
+        world.api.add_namespace(&format!("preview-{number}")).await?;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    anyhow::bail!("there are no more numbers")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_gets_to_its_end_where_namespaces_come_all_the_time() -> anyhow::Result<()> {
+    let world = World::start(&["banyan-publish-config-maps"]).await?;
+    // Readers have longer than the time between two namespaces.
+    let late = "[publish.mesh]\nkind = \"config-map\"\nstaleness = \"3s\"\n";
+    let running = world.beside(late).await?;
+    world.until_confirmed("mesh").await?;
+    world.ca.rotate("one").await?;
+    tokio::select! {
+        over = world.until_over("one") => drop(over?),
+        failed = namespaces_come(&world) => match failed? {},
+    }
+    world.until_published("preview-0").await?;
+    running.shutdown().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_or_stripped_is_put_back_and_what_is_right_is_not_written()
 -> anyhow::Result<()> {

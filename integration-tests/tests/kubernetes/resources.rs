@@ -92,6 +92,31 @@ async fn to_create_one_is_to_start_one_and_its_status_tells_it_to_the_end() -> a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_waits_for_its_turn_and_is_aborted_is_never_started() -> anyhow::Result<()> {
+    let world = with_kinds(&["banyan-resources"]).await?;
+    let running = world.beside(SECTIONS).await?;
+    create(&world, "one", json!({ "mode": "manual" })).await?;
+    let waits = |status: &Value| condition(status, "Progressing")["reason"] == "WaitsForActivate";
+    until(&world, "one", "it waits for a word", waits).await?;
+    let uid = create(&world, "two", json!({})).await?;
+    until(&world, "two", "it waits for its turn", |status| status["phase"] == "Pending").await?;
+    act(&world, "two", "abort").await?;
+    let over = until(&world, "two", "it is over", |status| status["phase"] == "Aborted").await?;
+    assert_eq!(condition(&over, "ActionTaken")["status"], "True");
+    assert_eq!(condition(&over, "Complete")["status"], "False");
+    // Its turn comes, and the CA has never heard of it.
+    act(&world, "one", "abort").await?;
+    until(&world, "one", "it is aborted", |status| status["phase"] == "Aborted").await?;
+    let third = create(&world, "three", json!({})).await?;
+    until(&world, "three", "it is complete", |status| status["phase"] == "Completed").await?;
+    let rotation = world.ca.rotation().await?;
+    assert_eq!(rotation.last_request_id, third);
+    assert!(!rotation.done.contains(&uid), "{:?}", rotation.done);
+    running.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_action_is_one_word_and_a_refusal_is_told_and_not_repeated() -> anyhow::Result<()> {
     let world = with_kinds(&["banyan-resources"]).await?;
     let running = world.beside(SECTIONS).await?;

@@ -92,6 +92,10 @@ async fn what_is_here_stands_at_the_ca_and_what_is_gone_does_not() -> anyhow::Re
     let of_shop = known(&world).await?.remove(1);
     assert!(of_shop.by.starts_with("Waiver banyan/shop ("), "{of_shop:?}");
     assert_eq!(of_shop.reason, "a test");
+    // Each is told with what ends it: what is said by an object is said again as long as that is there.
+    let persons = world.ca.status().await?.waiting.join("\n");
+    assert!(persons.contains("`banyan waiver remove by-hand`"), "{persons}");
+    assert!(persons.contains("delete the Waiver banyan/shop"), "{persons}");
 
     // What the CA refuses leaves what stood before, and both are told.
     let wrong = json!({ "covers": ["spiffe://other.example/*"] });

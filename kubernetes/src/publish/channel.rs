@@ -241,7 +241,10 @@ impl<'a> Session<'a> {
             let Some(plan) = self.known.plan().cloned() else { return };
             let objects = Arc::clone(&self.objects);
             self.under_way.insert(key.clone());
-            self.right_since = None;
+            // Else a cluster where namespaces come all the time would never be waited for to the end.
+            if act != Act::Write(None) || !self.known.is_newborn(&key) {
+                self.right_since = None;
+            }
             self.writes.push(
                 async move {
                     let outcome = match (&act, plan.contents.get(&key.name)) {
@@ -318,11 +321,9 @@ impl<'a> Session<'a> {
         if self.lost.is_some() {
             return self.look().await;
         }
-        if !self.known.is_complete() || self.unfit.is_some() || !self.known.is_right() {
-            self.right_since = None;
-            return Ok(());
-        }
-        if self.is_confirmed() {
+        let is_fit = self.known.is_complete() && self.unfit.is_none();
+        self.right_since.take_if(|_| !is_fit || !self.known.is_right_but_for_newborns());
+        if !is_fit || !self.known.is_right() || self.is_confirmed() {
             return Ok(());
         }
         let Some(since) = self.right_since else {

@@ -8,6 +8,7 @@ use super::content::{Content, Shape};
 use super::judge::{Judgement, Ours, judge};
 use super::objects::News;
 use super::seen::{Key, Seen};
+use crate::config::{ChannelKind, Namespaces};
 
 /// Longest pause before a write that failed is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +53,8 @@ pub(crate) struct Known {
     listing_namespaces: Option<BTreeSet<String>>,
     complete: BTreeSet<usize>,
     namespaces_complete: bool,
+    /// Namespaces that were made since the plan is there: nobody in them can hold what was published before.
+    newborn: BTreeSet<String>,
     /// Objects that were not judged since something changed.
     dirty: BTreeSet<Key>,
     faults: BTreeMap<Key, Fault>,
@@ -74,6 +77,7 @@ impl Known {
             listing: BTreeMap::new(),
             listing_namespaces: None,
             complete: BTreeSet::new(),
+            newborn: BTreeSet::new(),
             dirty: BTreeSet::new(),
             faults: BTreeMap::new(),
             plan: None,
@@ -88,6 +92,7 @@ impl Known {
     /// Takes what is to be published.
     pub(crate) fn publish(&mut self, plan: Plan) {
         self.plan = Some(Arc::new(plan));
+        self.newborn.clear();
         self.faults.clear();
         self.judge_all();
     }
@@ -140,9 +145,29 @@ impl Known {
 
     /// Takes a list of everything, as it was read just now.
     pub(crate) fn looked(&mut self, namespaces: BTreeSet<String>, objects: BTreeMap<Key, Seen>) {
+        for name in namespaces.difference(&self.namespaces).cloned().collect::<Vec<_>>() {
+            self.born(name);
+        }
         self.namespaces = namespaces;
         self.objects = objects;
         self.judge_all();
+    }
+
+    /// A namespace that was not known is new where each one that there was is known; where labels select them it may be an old one
+    /// that got a label.
+    fn born(&mut self, name: String) {
+        let is_each_known = matches!(
+            &self.shape.config().kind,
+            ChannelKind::PerNamespace { namespaces: Namespaces::Selected(None), .. }
+        );
+        if is_each_known && self.namespaces_complete && self.plan.is_some() {
+            self.newborn.insert(name);
+        }
+    }
+
+    /// Whether this object's namespace was made since the plan is there.
+    pub(crate) fn is_newborn(&self, key: &Key) -> bool {
+        self.newborn.contains(&key.namespace)
     }
 
     /// It is gone, as a write or a delete found out.
@@ -182,6 +207,9 @@ impl Known {
             false => self.namespaces.remove(&name),
         };
         if changed {
+            if open {
+                self.born(name.clone());
+            }
             let names: Vec<_> = self.names();
             names.into_iter().for_each(|object| {
                 self.touch(Key { namespace: name.clone(), name: object });
@@ -267,10 +295,14 @@ impl Known {
 
     /// How many objects the channel keeps up, and how many of them are right.
     pub(crate) fn count(&self) -> (usize, usize) {
+        self.count_of(|_| true)
+    }
+
+    fn count_of(&self, is_meant: impl Fn(&Key) -> bool) -> (usize, usize) {
         let Some(plan) = &self.plan else { return (0, 0) };
         let mut all = self.wanted();
         all.extend(self.objects.keys().cloned());
-        let judged = all.iter().map(|key| self.judged(key, plan));
+        let judged = all.iter().filter(|key| is_meant(key)).map(|key| self.judged(key, plan));
         let counted: Vec<_> = judged.filter(|judged| *judged != Judgement::Leave).collect();
         (counted.len(), counted.iter().filter(|judged| **judged == Judgement::Right).count())
     }
@@ -279,6 +311,13 @@ impl Known {
     pub(crate) fn is_right(&self) -> bool {
         let (all, right) = self.count();
         self.dirty.is_empty() && self.faults.is_empty() && all == right
+    }
+
+    /// The same, but for what is in namespaces that were made since the plan is there.
+    pub(crate) fn is_right_but_for_newborns(&self) -> bool {
+        let (all, right) = self.count_of(|key| !self.is_newborn(key));
+        let mut open = self.dirty.iter().chain(self.faults.keys());
+        open.all(|key| self.is_newborn(key)) && all == right
     }
 
     /// The object that is told of when some are not right and that is no matter of a moment, and why it is not.
@@ -294,162 +333,5 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::content::Print;
-    use super::super::seen::Mark;
-    use super::*;
-    use crate::config::{ChannelConfig, ChannelKind};
-
-    const CA: &str = "ca";
-
-    fn shape(kind: ChannelKind) -> Arc<Shape> {
-        let (name, labels, covers) = ("c".to_owned(), BTreeMap::new(), Vec::new());
-        let staleness = Duration::from_secs(1);
-        Arc::new(Shape::new(ChannelConfig {
-            name,
-            kind,
-            labels,
-            staleness,
-            covers,
-            gateways: None,
-        }))
-    }
-
-    fn bundles() -> Arc<Shape> {
-        let (signer, prefix) = ("a.b/c".to_owned(), "p-".to_owned());
-        shape(ChannelKind::ClusterTrustBundle { signer, prefix })
-    }
-
-    fn plan(sequence: u64, names: &[&str]) -> Plan {
-        let content = |name: &&str| {
-            let print: Print = [u8::try_from(sequence).unwrap(); 32];
-            let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
-            let body = serde_json::Map::new();
-            ((*name).to_owned(), Content { labels, annotations, body, print })
-        };
-        let ours = Ours { ca: CA.to_owned(), sequence };
-        Plan { ours, contents: names.iter().map(content).collect() }
-    }
-
-    fn key(namespace: &str, name: &str) -> Key {
-        Key { namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-
-    fn seen(version: u64, sequence: u64) -> Seen {
-        let mark = Some(Mark { ca: CA.to_owned(), sequence });
-        let print = [u8::try_from(sequence).unwrap(); 32];
-        Seen { version: version.to_string(), uid: "u".to_owned(), print, mark }
-    }
-
-    fn nobody() -> BTreeSet<Key> {
-        BTreeSet::new()
-    }
-
-    #[test]
-    fn a_former_root_is_deleted_only_when_every_present_one_is_there() {
-        let cluster = BTreeSet::from([String::new()]);
-        let mut known = Known::new(bundles(), Some(cluster), vec![None]);
-        let (old, new) = (key("", "a.b:c:p-old"), key("", "a.b:c:p-new"));
-        known.hear(News::Begins(0));
-        known.hear(News::Object(0, old.clone(), seen(5, 6)));
-        known.hear(News::Complete(0));
-        assert!(known.is_complete());
-        known.publish(plan(7, &["a.b:c:p-new"]));
-        let first = known.next(&nobody(), Duration::ZERO);
-        assert_eq!(first, Some((new.clone(), Act::Write(None))));
-        let under_way = BTreeSet::from([new.clone()]);
-        assert_eq!(known.next(&under_way, Duration::ZERO), None, "the new one is not there yet");
-        known.failed(new.clone(), "refused".to_owned(), false, Duration::ZERO);
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None, "and it may never be");
-        known.saw(new, seen(9, 7));
-        assert_eq!(
-            known.next(&nobody(), Duration::ZERO),
-            Some((old.clone(), Act::Delete(seen(5, 6))))
-        );
-        assert!(!known.is_right());
-        known.gone(&old);
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None);
-        assert!(known.is_right());
-    }
-
-    fn config_maps(selected: bool) -> Known {
-        use crate::config::{Namespaces, ObjectKind};
-        let (object, name) = (ObjectKind::ConfigMap, "bundle".to_owned());
-        let namespaces = Namespaces::Selected(None);
-        let keys = BTreeSet::from(["ca.crt".to_owned()]);
-        let shape =
-            shape(ChannelKind::PerNamespace { object, name, keys, namespaces, also: Vec::new() });
-        let fixed = (!selected).then(|| BTreeSet::from(["one".to_owned()]));
-        Known::new(shape, fixed, vec![None])
-    }
-
-    #[test]
-    fn a_namespace_gets_its_object_when_it_comes_and_one_that_ends_holds_nobody_up() {
-        let mut known = config_maps(true);
-        known.publish(plan(7, &["bundle"]));
-        known.hear(News::NamespacesBegin);
-        known.hear(News::NamespacesComplete);
-        assert!(known.is_right(), "there is no namespace");
-        known.hear(News::Namespace("one".to_owned(), true));
-        let there = key("one", "bundle");
-        let next = known.next(&nobody(), Duration::ZERO);
-        assert_eq!(next, Some((there.clone(), Act::Write(None))));
-        known.failed(there, "it is being terminated".to_owned(), true, Duration::ZERO);
-        assert!(!known.is_right());
-        known.hear(News::Namespace("one".to_owned(), false));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None);
-        assert!(known.is_right());
-    }
-
-    #[test]
-    fn what_a_watch_tells_late_does_not_undo_what_was_seen_since() {
-        let mut known = config_maps(false);
-        known.publish(plan(7, &["bundle"]));
-        let there = key("one", "bundle");
-        known.saw(there.clone(), seen(9, 7));
-        known.hear(News::Object(0, there.clone(), seen(8, 6)));
-        known.hear(News::Gone(there.clone(), seen(8, 6)));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None);
-        assert!(known.is_right());
-        known.hear(News::Gone(there.clone(), seen(10, 7)));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), Some((there, Act::Write(None))));
-    }
-
-    #[test]
-    fn an_object_that_a_new_list_lacks_is_gone() {
-        let mut known = config_maps(false);
-        known.publish(plan(7, &["bundle"]));
-        let there = key("one", "bundle");
-        known.saw(there.clone(), seen(9, 7));
-        known.hear(News::Begins(0));
-        known.hear(News::Complete(0));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), Some((there, Act::Write(None))));
-    }
-
-    #[test]
-    fn one_that_has_a_later_bundle_stops_the_channel_until_the_ca_has_it_too() {
-        let mut known = config_maps(false);
-        known.saw(key("one", "bundle"), seen(9, 8));
-        known.publish(plan(7, &["bundle"]));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None);
-        let fault = known.faults().values().next().unwrap();
-        assert!(fault.text.contains("bundle 8") && !fault.passing && !known.is_right());
-        known.publish(plan(8, &["bundle"]));
-        assert_eq!(known.next(&nobody(), Duration::ZERO), None);
-        assert!(known.is_right());
-    }
-
-    #[test]
-    fn a_write_that_failed_is_tried_again_after_a_pause_that_grows() {
-        let mut known = config_maps(false);
-        known.publish(plan(7, &["bundle"]));
-        let secs = Duration::from_secs;
-        let (there, _) = known.next(&nobody(), secs(0)).unwrap();
-        known.failed(there.clone(), "away".to_owned(), true, secs(0));
-        assert_eq!(known.next(&nobody(), Duration::from_millis(900)), None);
-        assert!(known.next(&nobody(), secs(1)).is_some());
-        known.failed(there, "away".to_owned(), true, secs(1));
-        assert_eq!(known.next(&nobody(), secs(2)), None);
-        assert!(known.next(&nobody(), secs(3)).is_some());
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

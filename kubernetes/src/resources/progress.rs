@@ -3,7 +3,7 @@
 use proto::banyan::admin::v1::{Gate, Progress, Rotation};
 use trust::Timestamp;
 
-use super::types::{Condition, GateStatus, PassedPhase, RootRotationStatus};
+use super::types::{Condition, GateStatus, PassedPhase, RootRotationStatus, RotationAction};
 use crate::ca::{PHASES_SEEN_MAX, SeenPhase};
 
 /// Most sentences of one list: a status is for people, and an object has a size.
@@ -168,6 +168,16 @@ impl Told {
         self.condition(&mut status, ["Accepted", "False", phase, message]);
         self.condition(&mut status, ["Complete", "False", phase, message]);
         self.condition(&mut status, ["Progressing", "False", phase, message]);
+        status
+    }
+
+    /// It was given up before the CA had taken it, which so never hears of it.
+    pub(super) fn given_up(&self, before: &RootRotationStatus) -> RootRotationStatus {
+        let message = "the rotation was given up before the CA took it: nothing was started";
+        let mut status = self.waits(before, "Aborted", message);
+        status.observed_generation = self.generation;
+        status.last_action = Some(RotationAction::Abort);
+        self.condition(&mut status, ["ActionTaken", "True", "Taken", message]);
         status
     }
 

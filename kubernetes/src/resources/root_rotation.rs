@@ -271,6 +271,9 @@ impl Rotations {
             // To start it again would be a second rotation that nobody asked for.
             return told.unknown(before, "Forgotten", "the CA took this rotation once and no longer knows it, as after its state was restored from a backup: see `banyan journal show`, and create another RootRotation to start one");
         }
+        if object.spec.action == Some(RotationAction::Abort) {
+            return told.given_up(before);
+        }
         let (uid, now) = (uid(object), self.world.clock.uptime());
         if self.asked_at.get(&uid).is_some_and(|at| now.saturating_sub(*at) < AGAIN) {
             return before.clone();

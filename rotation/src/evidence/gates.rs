@@ -261,7 +261,8 @@ impl Hold {
             ),
             Self::OwnTrust { .. } => "let those holders take their roots from their agents, or cover them with `banyan \
                                       relying-party add NAME --covers SPIFFE_ID` and confirm for them with `banyan \
-                                      relying-party confirm NAME`"
+                                      relying-party confirm NAME`; those that a relying party covers already wait for \
+                                      its word, and `banyan rotate explain` names it"
                 .to_owned(),
             _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
                   that is gone with `banyan relying-party remove NAME`; one named kubernetes/CHANNEL confirms by itself, \
