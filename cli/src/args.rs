@@ -52,7 +52,9 @@ pub use replica::{
     ReplicaRuleOptions,
 };
 pub use root::{
-    RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
+    RootAction, RootAttestOptions, RootCutOptions, RootDistrustOptions, RootListOptions,
+    RootOptions, RootPruneOptions, RootShowOptions, RootStandbyOptions, RootTrustAgainOptions,
+    StandbyAction, StandbyRuleOptions,
 };
 pub use rotate::{
     JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction,

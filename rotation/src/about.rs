@@ -45,6 +45,15 @@ impl Event {
             | Self::IssuerRenewalCancelled { request_id, root, .. } => {
                 (Some(*root), None, Some(request_id))
             }
+            Self::RootDistrusted { request_id, root, authority, .. } => {
+                (Some(*root), Some(authority), Some(request_id))
+            }
+            Self::StandbyPromoted { request_id, root, .. }
+            | Self::StandbyDropped { request_id, root }
+            | Self::RootTrustedAgain { request_id, root, .. }
+            | Self::DistrustedRootCut { request_id, root, .. } => {
+                (Some(*root), None, Some(request_id))
+            }
             Self::SignerSwitched { root, .. } | Self::HorizonRequested { root, .. } => {
                 (Some(*root), None, None)
             }

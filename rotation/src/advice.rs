@@ -58,6 +58,12 @@ pub enum Verb {
         /// The agent.
         agent: String,
     },
+    /// Take back that a root is distrusted.
+    TrustAgain {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
 }
 
 /// What an event of a verb is made of besides the verb.
@@ -132,6 +138,9 @@ impl Verb {
             }
             Self::Dismiss { agent } => Event::SightingDismissed { request_id, agent, reason },
             Self::Heed { agent } => Event::SightingHeeded { request_id, agent },
+            Self::TrustAgain { root } => {
+                Event::RootTrustedAgain { request_id, root, by: String::new(), reason }
+            }
         })
     }
 
@@ -149,6 +158,7 @@ impl Verb {
             Self::Continue { .. } => "continue",
             Self::Dismiss { .. } => "dismiss",
             Self::Heed { .. } => "heed",
+            Self::TrustAgain { .. } => "trust-again",
         }
     }
 
@@ -174,6 +184,9 @@ impl Verb {
                 format!("banyan state dismiss {agent} --by NAME --reason TEXT")
             }
             Self::Heed { agent } => format!("banyan state heed {agent} --by NAME"),
+            Self::TrustAgain { root } => {
+                format!("banyan root trust-again {} --by NAME --reason TEXT", root.short())
+            }
         }
     }
 
@@ -198,6 +211,9 @@ impl Verb {
                 format!("if what agent {agent} says is wrong, disregard it with `{command}`")
             }
             Self::Heed { .. } => format!("let an agent's word count again with `{command}`"),
+            Self::TrustAgain { .. } => {
+                format!("if that was a mistake, take it back with `{command}`")
+            }
         }
     }
 }

@@ -274,6 +274,62 @@ pub enum Event {
         /// The replica.
         replica: ReplicaName,
     },
+    /// A standby root is to take the place of the one that signs: it is trusted already.
+    StandbyPromoted {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The standby root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Who lets it sign.
+        mode: Mode,
+    },
+    /// An operator wants a standby root no more.
+    StandbyDropped {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The standby root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// A root counts as compromised from here on: another one signs as soon as it may, and this one goes as soon as it may.
+    RootDistrusted {
+        /// Chosen at random by who says so.
+        request_id: RequestId,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Who makes the root that takes its place, if there is no standby root.
+        authority: AuthorityName,
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// It was distrusted by mistake.
+    RootTrustedAgain {
+        /// Chosen at random by who says so.
+        request_id: RequestId,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Who says so.
+        by: String,
+        /// By what evidence.
+        reason: String,
+    },
+    /// An operator takes a distrusted root out of the bundle although leaves of it are in use: their holders break.
+    DistrustedRootCut {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Who wants it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -356,6 +412,11 @@ impl Event {
             Self::FurtherRootsRemoved { .. } => "further_roots_removed",
             Self::PruneRequested { .. } => "prune_requested",
             Self::ReplicaRemoved { .. } => "replica_removed",
+            Self::StandbyPromoted { .. } => "standby_promoted",
+            Self::StandbyDropped { .. } => "standby_dropped",
+            Self::RootDistrusted { .. } => "root_distrusted",
+            Self::RootTrustedAgain { .. } => "root_trusted_again",
+            Self::DistrustedRootCut { .. } => "distrusted_root_cut",
             Self::DriverStarted => "driver_started",
         }
     }

@@ -32,6 +32,7 @@ mod segments;
 mod sightings;
 mod state;
 mod step;
+mod taint;
 
 pub use about::About;
 pub use advice::{Advice, Saying, Verb, Wait};
@@ -56,3 +57,4 @@ pub use segments::{Contents, Segment, SegmentState};
 pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};
 pub use state::{Signer, State};
 pub use step::{Transition, legal, step};
+pub use taint::{Cut, Taint};

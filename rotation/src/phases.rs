@@ -116,6 +116,9 @@ pub enum Mode {
     Auto,
     /// An operator does, by [`ActivateRequested`](crate::Event::ActivateRequested).
     Manual,
+    /// Nobody: once everybody trusts it, it stays trusted and does not sign, for the day on which it is needed. The same for
+    /// the removal of such a root.
+    Standby,
 }
 
 /// The new root is being made and verified. May last days at an authority that is offline.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Der, KeyName, Policy, ReplicaName, RequestId};
+use crate::{AuthorityName, Der, KeyName, Policy, ReplicaName, RequestId, Taint};
 
 /// What a root is to the mesh at this time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct RootEntry {
     pub state: RootState,
     /// Whether it counts as compromised.
     pub tainted: bool,
+    /// Who said so, and why. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<Taint>,
     /// Who holds its key.
     pub authority: AuthorityName,
     /// Whether nobody else issues under it. If somebody does, no count of our own leaves proves anything.
@@ -140,6 +143,22 @@ impl RootEntry {
     /// Whatever was asked for and is not signed yet, whoever asked.
     pub fn all_renewals(&self) -> impl Iterator<Item = &IssuerRenewal> {
         self.renewal.iter().chain(self.renewals.values())
+    }
+
+    /// Whether it counts as compromised and is trusted all the same, since leaves of it may be in use.
+    pub const fn is_distrusted(&self) -> bool {
+        self.tainted && self.state.is_trusted()
+    }
+
+    /// Whether it left the bundle by somebody's word, before its last leaf was over.
+    pub fn is_cut(&self) -> bool {
+        self.taint.as_ref().is_some_and(|taint| taint.cut.is_some())
+    }
+
+    /// The last second at which a leaf under this root could end, if it signed now.
+    pub fn signs_until(&self) -> Option<Timestamp> {
+        let issuers = self.signing_issuers().filter_map(|id| self.issuers.get(&id));
+        Some(issuers.map(|issuer| issuer.not_after).max()?.min(self.not_after))
     }
 
     /// Whether a leaf may have been released under this root since it was staged.

@@ -3,6 +3,7 @@
 mod advice;
 mod bootstrap;
 mod decide;
+mod distrust;
 mod draft;
 mod further;
 mod guards;
@@ -16,6 +17,7 @@ mod root;
 mod segment;
 mod sighting;
 mod staging;
+mod standby;
 mod verbs;
 
 use trust::Timestamp;

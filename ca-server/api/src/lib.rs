@@ -31,6 +31,7 @@ mod prune;
 mod relying_parties;
 mod replica;
 mod rotation;
+mod ruling;
 mod signer;
 mod starting;
 mod state;

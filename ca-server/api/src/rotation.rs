@@ -12,7 +12,8 @@ use proto::banyan::admin::v1::{
     GetRotationRequest, JournalEntry, ListRelyingPartiesRequest, ListRelyingPartiesResponse,
     PruneRootsRequest, PruneRootsResponse, ReadJournalRequest, ReadJournalResponse, RelyingParty,
     RemoveRelyingPartyRequest, RemoveRelyingPartyResponse, Root as RootMessage, Rotation,
-    StartRotationRequest, StartRotationResponse, Verb, WatchRotationRequest,
+    RuleRootRequest, RuleRootResponse, StartRotationRequest, StartRotationResponse, Verb,
+    WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
@@ -24,6 +25,7 @@ use crate::call::Call;
 use crate::page;
 use crate::prune;
 use crate::relying_parties;
+use crate::ruling;
 use crate::watcher::{self, Watched};
 use crate::wire;
 use crate::words::{self, invalid};
@@ -60,8 +62,9 @@ impl Rotations {
         Self { ca, operators, defaults }
     }
 
-    fn event(&self, message: &StartRotationRequest) -> Result<Event, Refusal> {
-        let authority = match message.authority.as_str() {
+    /// The authority of this name, or the configured one.
+    fn authority(&self, name: &str) -> Result<AuthorityName, Refusal> {
+        let authority = match name {
             "" => self.defaults.authority.as_str(),
             name if self.defaults.authorities.iter().any(|known| known == name) => name,
             name => {
@@ -71,16 +74,21 @@ impl Rotations {
                 return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
             }
         };
+        AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))
+    }
+
+    fn event(&self, message: &StartRotationRequest) -> Result<Event, Refusal> {
+        let authority = self.authority(&message.authority)?;
         let mode = match message.mode.as_str() {
             "" => self.defaults.mode,
             "auto" => Mode::Auto,
             "manual" => Mode::Manual,
+            "standby" => Mode::Standby,
             other => {
-                return Err(invalid(format!("\"{}\" is no mode: auto or manual", echoed(other))));
+                let other = echoed(other);
+                return Err(invalid(format!("\"{other}\" is no mode: auto, manual or standby")));
             }
         };
-        let authority =
-            AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))?;
         let stage_again = match message.stage_again.as_slice() {
             [] => None,
             bytes => Some(
@@ -347,6 +355,17 @@ impl RotationService for Rotations {
     ) -> Result<Response<PruneRootsResponse>, Status> {
         self.answer(request, async |this, message, by| prune::prune(&this.ca, message, by).await)
             .await
+    }
+
+    async fn rule_root(
+        &self,
+        request: Request<RuleRootRequest>,
+    ) -> Result<Response<RuleRootResponse>, Status> {
+        self.answer(request, async |this, message, by| {
+            let authority = this.authority(&message.authority)?;
+            ruling::rule(&this.ca, message, authority, by).await
+        })
+        .await
     }
 
     async fn read_journal(

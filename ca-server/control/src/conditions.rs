@@ -16,6 +16,7 @@ use crate::authority_upkeep::Drift;
 use crate::away;
 use crate::ca::Ca;
 use crate::explain;
+use crate::exposure;
 use crate::findings::Look;
 use crate::further;
 use crate::leaves;
@@ -128,6 +129,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     conditions.extend(refusing(ca, state));
     conditions.extend(away::condition(ca));
+    conditions.extend(exposure::conditions(state));
     conditions.extend(endings(state, &ca.policy, now));
     let ceremony = state.pending.iter().any(|owed| waits_for_person(ca, &owed.effect));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now).filter(|_| !ceremony));
@@ -263,9 +265,16 @@ fn waits_since(state: &State, replica: &ReplicaName) -> Option<Timestamp> {
 fn endings(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
     let needed = policy.rotation_at_most();
     let soon = now.plus(ENDING_SOON.max(needed * 2));
-    let ending = state.own_bundle().filter(|(_, entry)| entry.not_after < soon);
+    let ending = state.own_bundle().filter(|(_, entry)| entry.not_after < soon && !entry.tainted);
+    let standby: Vec<_> = state.standby().map(|(id, _)| *id).collect();
     let said = |(id, entry): (&RootId, &RootEntry)| {
         let (root, end) = (id.short(), entry.not_after);
+        if standby.contains(id) {
+            return Some(format!(
+                "standby root {root} ends at {end}: `banyan root standby prepare` makes another one, then `banyan root standby drop \
+                 {root}`"
+            ));
+        }
         match (state.phase.rotation().is_some(), end < now.plus(needed)) {
             (false, false) => Some(format!("root {root} ends at {end}: start a rotation")),
             (false, true) => Some(format!(

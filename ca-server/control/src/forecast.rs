@@ -150,7 +150,10 @@ impl Times {
         if self.blocked {
             return vec!["how long it takes cannot be said before it can make progress".to_owned()];
         }
-        vec![self.signing(), self.ending()]
+        match self.mode {
+            Mode::Standby => vec![self.signing()],
+            Mode::Auto | Mode::Manual => vec![self.signing(), self.ending()],
+        }
     }
 
     fn signing(&self) -> String {
@@ -158,6 +161,12 @@ impl Times {
             (Some(within), Mode::Auto, _) => {
                 return format!(
                     "if nobody confirms anything, the new root signs within {} at the latest",
+                    about(within)
+                );
+            }
+            (Some(within), Mode::Standby, _) => {
+                return format!(
+                    "if nobody confirms anything, everybody trusts the standby root within {} at the latest; it does not sign",
                     about(within)
                 );
             }
@@ -176,10 +185,14 @@ impl Times {
             }
         };
         let then = match self.mode {
-            Mode::Auto => "",
+            Mode::Auto | Mode::Standby => "",
             Mode::Manual => ", and then for `banyan rotate activate`, since the mode is manual",
         };
-        format!("the new root never signs by itself: {closed}{then}")
+        let what = match self.mode {
+            Mode::Standby => "the new root never becomes a standby root by itself",
+            Mode::Auto | Mode::Manual => "the new root never signs by itself",
+        };
+        format!("{what}: {closed}{then}")
     }
 
     fn ending(&self) -> String {

@@ -47,6 +47,7 @@ pub mod duty;
 mod effects;
 pub mod evidence;
 pub mod explain;
+pub mod exposure;
 pub mod federated;
 pub mod findings;
 pub mod footing;

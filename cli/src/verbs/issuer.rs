@@ -6,7 +6,7 @@ use proto::banyan::admin::v1::RenewIssuerRequest;
 use serde_json::json;
 
 use super::request::{lost_or_refused, request_id};
-use super::root;
+use super::root::known;
 use crate::admin_client;
 use crate::args::{IssuerAction, IssuerOptions};
 
@@ -21,7 +21,7 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
     };
     let request_id = request_id(which.request_id.as_deref(), "issuer");
     let root = match &which.root {
-        Some(root) => root::known(&options.target, root).await?,
+        Some(root) => known::id_of(&options.target, root).await?,
         None => Vec::new(),
     };
     let mut client = admin_client::authorities(&options.target).await?;

@@ -8,7 +8,7 @@ use proto::banyan::admin::v1::{
 use serde_json::{Value, json};
 use trust::plain::counted;
 
-use super::root;
+use super::root::known;
 use crate::admin_client;
 use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 
@@ -72,7 +72,7 @@ async fn list(options: &LeafListOptions) -> Result<(), Failure> {
 async fn fetch(options: &LeafListOptions) -> Result<(Vec<Leaf>, bool), Failure> {
     let wanted = usize::try_from(options.limit).unwrap_or(usize::MAX);
     let root = match &options.root {
-        Some(root) => root::known(&options.target, root).await?,
+        Some(root) => known::id_of(&options.target, root).await?,
         None => Vec::new(),
     };
     let mut client = admin_client::leaves(&options.target).await?;

@@ -1,19 +1,19 @@
-//! `banyan root list|show|attest|prune`.
+//! `banyan root list|show|attest|prune`; what is said of one root is in [`ruling`].
 
-use console::exit::{Failure, Told, from_status};
+pub mod known;
+mod ruling;
+
+use console::exit::{Failure, from_status};
 use console::output;
-use proto::banyan::admin::v1::{
-    AttestRootRequest, ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest,
-    PruneRootsResponse, Root,
-};
-use serde_json::{Value, json};
+use proto::banyan::admin::v1::{AttestRootRequest, PruneRootsRequest, PruneRootsResponse, Root};
+use serde_json::json;
 
 use crate::admin_client;
 use crate::args::{
-    AdminTarget, RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions,
-    RootShowOptions,
+    RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
 };
 use crate::verbs::request::{lost_or_refused, request_id};
+use known::{as_json, fetch, is_further, named, table};
 
 /// States in which a root stands in the bundle.
 const TRUSTED: [&str; 3] = ["published", "active", "draining"];
@@ -28,6 +28,10 @@ pub async fn run(options: &RootOptions) -> Result<(), Failure> {
         RootAction::Show(options) => show(options).await,
         RootAction::Attest(options) => attest(options).await,
         RootAction::Prune(options) => prune(options).await,
+        RootAction::Standby(options) => ruling::standby(options).await,
+        RootAction::Distrust(options) => ruling::distrust(options).await,
+        RootAction::TrustAgain(options) => ruling::trust_again(options).await,
+        RootAction::Cut(options) => ruling::cut(options).await,
     }
 }
 
@@ -41,91 +45,7 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
     if options.json {
         return output::json(&json!({ "roots": roots.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut table = output::table(&[
-        "ROOT",
-        "STATE",
-        "AUTHORITY",
-        "NOT AFTER",
-        "HORIZON",
-        "LIVE LEAVES",
-        "FORGETTABLE FROM",
-        "SUBJECT",
-    ]);
-    for root in &roots {
-        table.add_row([
-            output::hex(root.id.get(..8).unwrap_or_default()),
-            format!("{}{}", root.state, if root.tainted { " (compromised)" } else { "" }),
-            format!("{}{}", root.authority, if is_further(root) { " (further)" } else { "" }),
-            output::time(root.not_after),
-            output::time(root.horizon),
-            root.live_rows.to_string(),
-            output::time(root.forgettable_from),
-            root.subject.clone(),
-        ]);
-    }
-    output::line(&table.to_string())
-}
-
-/// Whether it is trusted because an authority names it, and has no issuer here.
-fn is_further(root: &Root) -> bool {
-    !root.further_by.is_empty() && root.issuers.is_empty()
-}
-
-async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
-    let mut client = admin_client::connect(target).await?;
-    let mut roots = Vec::new();
-    let mut asked = ListRootsRequest::default();
-    loop {
-        let answer =
-            client.list_roots(asked).await.map_err(|status| from_status(&status))?.into_inner();
-        roots.extend(answer.roots);
-        if answer.next.is_empty() {
-            return Ok(roots);
-        }
-        asked = ListRootsRequest { after: answer.next, limit: 0 };
-    }
-}
-
-/// The id of the root of the record whose fingerprint begins so.
-///
-/// # Errors
-/// [`Failure`] if there is none, or more than one.
-pub(crate) async fn known(target: &AdminTarget, digits: &str) -> Result<Vec<u8>, Failure> {
-    Ok(named(&fetch(target).await?, digits)?.id.clone())
-}
-
-/// The id of a root whose fingerprint begins so, of those that an authority announces (all if none is named) and those of
-/// the record.
-///
-/// # Errors
-/// [`Failure`] if there is none, or more than one.
-pub(crate) async fn announced(
-    target: &AdminTarget,
-    authority: Option<&str>,
-    digits: &str,
-) -> Result<Vec<u8>, Failure> {
-    let mut ids: Vec<_> = fetch(target).await?.into_iter().map(|root| root.id).collect();
-    let mut client = admin_client::authorities(target).await?;
-    let request = ListAuthoritiesRequest { name: authority.unwrap_or_default().to_owned() };
-    let listed = client.list_authorities(request).await.map_err(|status| from_status(&status))?;
-    ids.extend(
-        listed.into_inner().authorities.into_iter().flat_map(|one| one.roots).map(|root| root.id),
-    );
-    ids.sort();
-    ids.dedup();
-    let wanted = digits.to_lowercase();
-    let mut found =
-        ids.into_iter().filter(|id| !wanted.is_empty() && output::hex(id).starts_with(&wanted));
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => {
-            let text = format!(
-                "no authority announces a root {digits}; `banyan authority show NAME` prints them"
-            );
-            Err(Failure::Failed(anyhow::anyhow!(text)))
-        }
-        (Some(_), Some(_)) => Err(ambiguous(digits)),
-    }
+    output::line(&table(&roots))
 }
 
 async fn show(options: &RootShowOptions) -> Result<(), Failure> {
@@ -225,26 +145,6 @@ fn pruned_text(pruned: &PruneRootsResponse, dry_run: bool) -> String {
     }
 }
 
-/// The one root whose fingerprint begins so.
-fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
-    let prefix = prefix.to_ascii_lowercase();
-    let mut found = roots.iter().filter(|root| output::hex(&root.id).starts_with(&prefix));
-    match (found.next(), found.next()) {
-        (Some(root), None) => Ok(root),
-        (None, _) => {
-            let told = Told::new(format!("no root begins with {prefix}"));
-            Err(Failure::Usage(told.advising("`banyan root list` lists all of them")))
-        }
-        (Some(_), Some(_)) => Err(ambiguous(&prefix)),
-    }
-}
-
-fn ambiguous(digits: &str) -> Failure {
-    Failure::Usage(
-        Told::new(format!("several roots begin with {digits}")).advising("write more digits"),
-    )
-}
-
 fn as_text(root: &Root) -> String {
     let meaning = match root.state.as_str() {
         "staged" => "created and checked, trusted by nobody yet",
@@ -259,7 +159,7 @@ fn as_text(root: &Root) -> String {
          live leaves {}",
         output::hex(&root.id),
         root.state,
-        if root.tainted { ", compromised" } else { "" },
+        if root.tainted { ", distrusted" } else { "" },
         root.authority,
         root.subject,
         output::time(root.not_before),
@@ -301,42 +201,6 @@ fn as_text(root: &Root) -> String {
     text
 }
 
-fn as_json(root: &Root) -> Value {
-    let issuers: Vec<_> = root
-        .issuers
-        .iter()
-        .map(|issuer| {
-            json!({
-                "id": output::hex(&issuer.id),
-                "subject": issuer.subject,
-                "not_before": output::time(issuer.not_before),
-                "not_after": output::time(issuer.not_after),
-                "active": issuer.active,
-                "replica": (!issuer.replica.is_empty()).then_some(&issuer.replica),
-            })
-        })
-        .collect();
-    json!({
-        "id": output::hex(&root.id),
-        "state": root.state,
-        "tainted": root.tainted,
-        "authority": root.authority,
-        "subject": root.subject,
-        "not_before": output::time(root.not_before),
-        "not_after": output::time(root.not_after),
-        "horizon": output::time(root.horizon),
-        "live_rows": root.live_rows,
-        "shared": root.shared,
-        "attested_by": root.attested_by,
-        "attested_since": output::time(root.attested_since),
-        "foreign_until": output::time(root.foreign_until),
-        "further_by": root.further_by,
-        "forgettable_from": output::time(root.forgettable_from),
-        "keys": root.keys,
-        "issuers": issuers,
-    })
-}
-
 /// Which server signs with it; nothing where there is only one.
 fn of_replica(replica: &str) -> String {
     if replica.is_empty() { String::new() } else { format!(" of replica {replica}") }
@@ -370,15 +234,6 @@ mod tests {
         assert!(text.contains("0303030303030303 stays: it is marked as compromised"), "{text}");
         assert!(pruned_text(&pruned, true).contains("would be forgotten"));
         assert!(pruned_text(&PruneRootsResponse::default(), false).contains("nothing to forget"));
-    }
-
-    #[test]
-    fn a_root_is_found_by_the_first_digits_that_only_it_has() {
-        let root = |id: u8| Root { id: vec![id, 1], ..Root::default() };
-        let roots = [root(0xa1), root(0xa2)];
-        assert_eq!(named(&roots, "A1").unwrap().id, [0xa1, 1]);
-        assert!(named(&roots, "a").is_err_and(|error| error.to_string().contains("more digits")));
-        assert!(named(&roots, "b").is_err_and(|error| error.to_string().contains("root list")));
     }
 
     #[test]

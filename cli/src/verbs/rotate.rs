@@ -11,10 +11,11 @@ use proto::banyan::admin::v1::{
 
 use crate::admin_client;
 use crate::args::{
-    RotateAction, RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
+    AdminTarget, RotateAction, RotateDecideOptions, RotateLookOptions, RotateOptions,
+    RotateStartOptions,
 };
 use crate::verbs::request::{lost_or_refused, request_id};
-use crate::verbs::root;
+use crate::verbs::root::known;
 
 /// Runs the verb.
 ///
@@ -48,39 +49,68 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
         dry_run: options.dry_run,
         stage_again: match &options.stage_again {
             Some(root) => {
-                root::announced(&options.target, options.authority.as_deref(), root).await?
+                known::announced(&options.target, options.authority.as_deref(), root).await?
             }
             None => Vec::new(),
         },
         by: options.word.by(),
         reason: options.word.reason(),
     };
-    let mut client = admin_client::rotations(&options.target).await?;
+    let asked = Asking { what: "rotation", json: options.json, wait: options.wait };
+    ask(&options.target, request, asked).await
+}
+
+/// How a rotation is asked for.
+pub(crate) struct Asking {
+    /// What it is called.
+    pub(crate) what: &'static str,
+    /// Whether JSON is printed.
+    pub(crate) json: bool,
+    /// Whether it is followed.
+    pub(crate) wait: bool,
+}
+
+/// Asks for a rotation, or only for what it would wait for.
+pub(crate) async fn ask(
+    target: &AdminTarget,
+    request: StartRotationRequest,
+    Asking { what, json, wait }: Asking,
+) -> Result<(), Failure> {
+    let (request_id, dry_run) = (request.request_id.clone(), request.dry_run);
+    let mut client = admin_client::rotations(target).await?;
     let answer = client
         .start_rotation(request)
         .await
         .map_err(|status| lost_or_refused(&status, &request_id))?;
     let answer = answer.into_inner();
-    if options.dry_run {
-        return forecast(&answer, options.json);
+    if dry_run {
+        return forecast(&answer, json);
     }
     let rotation = answer.rotation.unwrap_or_default();
-    if !answer.meaning.is_empty() && !options.json {
+    if !answer.meaning.is_empty() && !json {
         output::line(&answer.meaning)?;
     }
-    match options.json {
+    match json {
         true => output::json(&words::json(&rotation))?,
-        false => output::line(&format!("rotation requested, request id {request_id}"))?,
+        false => output::line(&format!("{what} requested, request id {request_id}"))?,
     }
-    if options.wait {
-        return watch::follow(&options.target, options.json, Some(&request_id)).await;
+    if wait {
+        return watch::follow(target, json, Some(&request_id)).await;
     }
-    if !options.json {
+    if !json {
         output::line(
             "next: `banyan rotate watch` follows it, `banyan rotate explain` says what it is waiting for",
         )?;
     }
     Ok(())
+}
+
+/// Where it stands.
+pub(crate) async fn fetch(target: &AdminTarget) -> Result<Rotation, Failure> {
+    let mut client = admin_client::rotations(target).await?;
+    let answer =
+        client.get_rotation(GetRotationRequest {}).await.map_err(|status| from_status(&status))?;
+    Ok(answer.into_inner())
 }
 
 /// What a rotation would wait for; a failure if it would make no progress at all.
@@ -122,10 +152,7 @@ async fn decide(options: &RotateDecideOptions, verb: Verb) -> Result<(), Failure
 }
 
 async fn look(options: &RotateLookOptions, words: fn(&Rotation) -> String) -> Result<(), Failure> {
-    let mut client = admin_client::rotations(&options.target).await?;
-    let answer =
-        client.get_rotation(GetRotationRequest {}).await.map_err(|status| from_status(&status))?;
-    print(&answer.into_inner(), options.json, words)
+    print(&fetch(&options.target).await?, options.json, words)
 }
 
 fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Result<(), Failure> {

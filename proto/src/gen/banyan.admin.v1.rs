@@ -1041,6 +1041,118 @@ impl ::prost::Name for PruneRootsResponse {
         "type.googleapis.com/banyan.admin.v1.PruneRootsResponse".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleRootRequest {
+    /// As in StartRotationRequest.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// SHA-256 of the root's DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(enumeration = "RootVerb", tag = "3")]
+    pub verb: i32,
+    /// Of DISTRUST: who makes the root that takes its place if there is no standby root; empty takes the configured one.
+    #[prost(string, tag = "4")]
+    pub authority: ::prost::alloc::string::String,
+    /// Who says it, and why. DISTRUST, TRUST_AGAIN and CUT need a reason.
+    #[prost(string, tag = "5")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// Only says what it would mean.
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+    /// Of CUT: the root's fingerprint in hexadecimal digits, all of them, typed by whoever wants it.
+    #[prost(string, tag = "8")]
+    pub confirm: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RuleRootRequest {
+    const NAME: &'static str = "RuleRootRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleRootRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleRootRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleRootResponse {
+    /// Where the rotation stands then; with dry_run, as it stands.
+    #[prost(message, optional, tag = "1")]
+    pub rotation: ::core::option::Option<Rotation>,
+    /// Who holds leaves of the root, as it was before. Of DISTRUST and CUT.
+    #[prost(message, optional, tag = "2")]
+    pub exposure: ::core::option::Option<Exposure>,
+    /// The same, and what comes of it, one sentence each.
+    #[prost(string, repeated, tag = "3")]
+    pub said: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for RuleRootResponse {
+    const NAME: &'static str = "RuleRootResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleRootResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleRootResponse".into()
+    }
+}
+/// Who holds leaves of a root, by the rows of the server that answers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Exposure {
+    /// Leaves that may live.
+    #[prost(uint64, tag = "1")]
+    pub leaves: u64,
+    /// Identities of workloads among them, in how many namespaces, and how many of them can be asked to renew now.
+    #[prost(uint64, tag = "2")]
+    pub workloads: u64,
+    #[prost(uint64, tag = "3")]
+    pub namespaces: u64,
+    #[prost(uint64, tag = "4")]
+    pub reachable: u64,
+    /// Leaves whose holders cannot be asked to renew, the longest-lived first, and how many there are.
+    #[prost(message, repeated, tag = "5")]
+    pub stranded: ::prost::alloc::vec::Vec<StrandedLeaf>,
+    #[prost(uint64, tag = "6")]
+    pub stranded_total: u64,
+}
+impl ::prost::Name for Exposure {
+    const NAME: &'static str = "Exposure";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Exposure".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Exposure".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StrandedLeaf {
+    #[prost(string, tag = "1")]
+    pub identity: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub serial: ::prost::alloc::string::String,
+    /// As of Holder.
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub not_after: i64,
+    #[prost(string, tag = "6")]
+    pub why: ::prost::alloc::string::String,
+}
+impl ::prost::Name for StrandedLeaf {
+    const NAME: &'static str = "StrandedLeaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.StrandedLeaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.StrandedLeaf".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadJournalRequest {
     /// Index of the first entry.
@@ -1190,6 +1302,50 @@ impl Verb {
             "VERB_RESUME" => Some(Self::Resume),
             "VERB_ABORT" => Some(Self::Abort),
             "VERB_ROLLBACK" => Some(Self::Rollback),
+            _ => None,
+        }
+    }
+}
+/// What is said of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RootVerb {
+    Unspecified = 0,
+    /// A standby root takes the place of the one that signs.
+    Promote = 1,
+    /// A standby root is wanted no more.
+    Drop = 2,
+    /// It counts as compromised: another one signs as soon as it may, and this one goes as soon as it may.
+    Distrust = 3,
+    /// That was a mistake.
+    TrustAgain = 4,
+    /// It goes at once, although leaves of it are in use: their holders break.
+    Cut = 5,
+}
+impl RootVerb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROOT_VERB_UNSPECIFIED",
+            Self::Promote => "ROOT_VERB_PROMOTE",
+            Self::Drop => "ROOT_VERB_DROP",
+            Self::Distrust => "ROOT_VERB_DISTRUST",
+            Self::TrustAgain => "ROOT_VERB_TRUST_AGAIN",
+            Self::Cut => "ROOT_VERB_CUT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROOT_VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROOT_VERB_PROMOTE" => Some(Self::Promote),
+            "ROOT_VERB_DROP" => Some(Self::Drop),
+            "ROOT_VERB_DISTRUST" => Some(Self::Distrust),
+            "ROOT_VERB_TRUST_AGAIN" => Some(Self::TrustAgain),
+            "ROOT_VERB_CUT" => Some(Self::Cut),
             _ => None,
         }
     }
@@ -2061,6 +2217,32 @@ pub mod rotation_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// An operator's word about one root: that it is compromised, or was not after all; that it goes although its leaves are in
+        /// use; that a standby root is to sign, or is wanted no more. Refused as DecideRotation is; repeating a request id does nothing twice.
+        pub async fn rule_root(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleRootResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/RuleRoot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.RotationService", "RuleRoot"));
+            self.inner.unary(req, path, codec).await
+        }
         /// A page of the journal of the record, oldest first, and the record as it stands.
         pub async fn read_journal(
             &mut self,
@@ -2174,6 +2356,15 @@ pub mod rotation_service_server {
             request: tonic::Request<super::PruneRootsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PruneRootsResponse>,
+            tonic::Status,
+        >;
+        /// An operator's word about one root: that it is compromised, or was not after all; that it goes although its leaves are in
+        /// use; that a standby root is to sign, or is wanted no more. Refused as DecideRotation is; repeating a request id does nothing twice.
+        async fn rule_root(
+            &self,
+            request: tonic::Request<super::RuleRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleRootResponse>,
             tonic::Status,
         >;
         /// A page of the journal of the record, oldest first, and the record as it stands.
@@ -2714,6 +2905,51 @@ pub mod rotation_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PruneRootsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/RuleRoot" => {
+                    #[allow(non_camel_case_types)]
+                    struct RuleRootSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::RuleRootRequest>
+                    for RuleRootSvc<T> {
+                        type Response = super::RuleRootResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleRootRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::rule_root(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RuleRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -72,6 +72,9 @@ fn root(id: &RootId, entry: &RootEntry) -> Result<(), Violation> {
             return Err(Violation::IssuerUnfit { issuer: *issuer });
         }
     }
+    if entry.taint.is_some() && !entry.tainted {
+        return Err(Violation::Distrusted { root: *id });
+    }
     if entry.horizon > Some(entry.not_after) {
         return Err(Violation::HorizonPastRoot { root: *id });
     }

@@ -3,7 +3,7 @@
 use trust::{RootId, Sequence};
 
 use super::Violation;
-use crate::{BundleChange, Effect, Phase, RootEntry, RootState, StagingStep, State};
+use crate::{BundleChange, Effect, Mode, Phase, RootEntry, RootState, StagingStep, State};
 
 /// The roots that a rotation is about are what its phase says, no others are on their way, and what the phase waits
 /// for is owed.
@@ -59,8 +59,12 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
 }
 
 /// The table of phases, as far as a rotation goes.
-pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
+pub(super) fn may_follow(before: &State, after: &State) -> bool {
+    let (former, next) = (&before.phase, &after.phase);
+    // A distrusted root turns what is under way.
+    let urgent = has_distrusted(before) || has_distrusted(after);
     let same = match (former.rotation(), next.rotation()) {
+        _ if urgent => true,
         (Some(before), Some(after)) => {
             before.request_id == after.request_id
                 && before.authority == after.authority
@@ -68,8 +72,25 @@ pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
         }
         _ => true,
     };
-    let in_table = matches!(
-        (former, next),
+    let in_table = match (former, next) {
+        // A standby root is taken into use, or goes; or everybody trusts a new one.
+        (Phase::Steady(_), Phase::Distributing(next)) => {
+            before.sequence == after.sequence && next.from != next.to
+        }
+        (Phase::Steady(_), Phase::Withdrawing(_)) => true,
+        (Phase::Distributing(former), Phase::Steady(_)) => {
+            former.rotation.mode == Mode::Standby && former.settling.is_some()
+        }
+        (Phase::Staging(_), Phase::Withdrawing(_))
+        | (Phase::Withdrawing(_), Phase::Staging(_) | Phase::Distributing(_)) => urgent,
+        phases => goes_its_way(phases),
+    };
+    same && in_table
+}
+
+fn goes_its_way(phases: (&Phase, &Phase)) -> bool {
+    matches!(
+        phases,
         (Phase::Steady(_), Phase::Steady(_) | Phase::Staging(_))
             | (Phase::Staging(_), Phase::Staging(_) | Phase::Distributing(_) | Phase::Steady(_))
             | (
@@ -81,8 +102,11 @@ pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
                 Phase::Draining(_) | Phase::Distributing(_) | Phase::Withdrawing(_)
             )
             | (Phase::Withdrawing(_), Phase::Withdrawing(_) | Phase::Steady(_))
-    );
-    same && in_table
+    )
+}
+
+fn has_distrusted(state: &State) -> bool {
+    state.roots.values().any(|entry| entry.is_distrusted())
 }
 
 /// The signer changes from one root to another only through the trust gate, or back by a rollback.
@@ -114,10 +138,13 @@ pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
         }
         let through = match (&former.phase, &next.phase) {
             (Phase::Draining(phase), Phase::Withdrawing(_)) => {
-                phase.from == *id && phase.settling.is_some()
+                let cut = next.roots.get(id).is_some_and(|after| after.is_cut());
+                phase.from == *id && (phase.settling.is_some() || cut)
             }
-            (Phase::Distributing(phase), Phase::Withdrawing(_)) => {
-                phase.to == *id && !before.signed_since_staged()
+            // It never signed. What a restored record counts for it is over, or the machine would have refused.
+            (former, Phase::Withdrawing(phase)) => {
+                let standby = former.is_steady() && before.state == RootState::Published;
+                phase.from == *id && (!before.signed_since_staged() || standby)
             }
             _ => false,
         };

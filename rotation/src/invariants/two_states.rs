@@ -15,13 +15,14 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     if next.generation != former.generation.next() {
         return Err(Violation::Generation { former: former.generation, next: next.generation });
     }
-    if !may_follow(&former.phase, &next.phase) {
+    if !may_follow(former, next) {
         return Err(Violation::PhaseOrder { former: former.phase.name(), next: next.phase.name() });
     }
     bundle(former, next)?;
     further::next(former, next)?;
     unseen(former, next)?;
     let named = next.phase.rotation().and_then(|rotation| rotation.stage_again);
+    distrusted(former, next)?;
     for (id, before) in &former.roots {
         let how = Change {
             named: named == Some(*id),
@@ -37,8 +38,8 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
 }
 
 /// The table of phases.
-fn may_follow(former: &Phase, next: &Phase) -> bool {
-    match (former, next) {
+fn may_follow(former: &State, next: &State) -> bool {
+    match (&former.phase, &next.phase) {
         (Phase::Uninitialised, Phase::Uninitialised | Phase::Bootstrapping(_))
         | (Phase::Bootstrapping(_), Phase::Steady(_)) => true,
         (Phase::Bootstrapping(before), Phase::Bootstrapping(after)) => {
@@ -108,6 +109,34 @@ fn unseen(former: &State, next: &State) -> Result<(), Violation> {
         true => Err(Violation::Fenced { sequence: next.sequence }),
         false => Ok(()),
     }
+}
+
+/// A distrusted root comes neither into the bundle nor to sign; only one that has left the bundle was cut off; and whoever
+/// takes the word back changes nothing else.
+fn distrusted(former: &State, next: &State) -> Result<(), Violation> {
+    for (id, after) in &next.roots {
+        let unfit = Err(Violation::Distrusted { root: *id });
+        let Some(before) = former.roots.get(id) else {
+            if after.tainted {
+                return unfit;
+            }
+            continue;
+        };
+        let comes = after.state.is_trusted() && !before.state.is_trusted();
+        let signs = after.state.may_sign() && !before.state.may_sign();
+        let cuts = after.is_cut() && !before.is_cut();
+        let returns = before.tainted && !after.tainted;
+        let still = former.phase == next.phase
+            && former.sequence == next.sequence
+            && before.state == after.state;
+        if after.tainted && (comes || signs)
+            || cuts && !after.state.is_retired()
+            || returns && !still
+        {
+            return unfit;
+        }
+    }
+    Ok(())
 }
 
 /// What allows a root more than usual.

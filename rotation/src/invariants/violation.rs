@@ -133,6 +133,12 @@ pub enum Violation {
         /// The root.
         root: RootId,
     },
+    /// S4: a distrusted root came in, came to sign, or was let go of against its state.
+    #[error("S4: distrusted root {} was changed against its state", root.short())]
+    Distrusted {
+        /// The root.
+        root: RootId,
+    },
     /// S4: the rotation does not fit the roots, the bundle or the pending effects.
     #[error("S4: {phase} does not fit the roots, the bundle or the pending effects")]
     RotationUnfit {
@@ -209,6 +215,7 @@ impl Violation {
             | Self::Fenced { .. }
             | Self::PhaseOrder { .. }
             | Self::RootChanged { .. }
+            | Self::Distrusted { .. }
             | Self::RotationUnfit { .. }
             | Self::FurtherUnfit { .. }
             | Self::TrustDomainChanged => Property::S4,

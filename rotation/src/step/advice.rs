@@ -68,6 +68,10 @@ impl Place<'_> {
                 with(None, first.map(|agent| Verb::Heed { agent }).into_iter().collect())
             }
             Cause::RootKnown { .. } => with(None, vec![Verb::Abort]),
+            Cause::Distrusted { root } => {
+                with(self.wait(), self.and_unblocked(vec![Verb::TrustAgain { root: *root }]))
+            }
+            Cause::NotReplaced { .. } => with(None, self.unblocking()),
             Cause::RenewalUnderWay { .. } => {
                 with(Some(Wait::Renewal), self.of_renewal(event).map_or_else(Vec::new, Vec::from))
             }
@@ -100,6 +104,10 @@ impl Place<'_> {
             | Cause::StillCounts { .. }
             | Cause::NeverForgotten { .. }
             | Cause::UnknownReplica { .. }
+            | Cause::NotStandby { .. }
+            | Cause::StandbyMayHaveSigned { .. }
+            | Cause::NotDistrusted { .. }
+            | Cause::NamedByOthers { .. }
             | Cause::LastSigner { .. } => Advice::default(),
         }
     }
@@ -117,7 +125,7 @@ impl Place<'_> {
         };
         match (before_switch, rotation.mode) {
             (true, Mode::Manual) => Some(Wait::TrustGate { at_latest: None }),
-            (true, Mode::Auto) | (false, _) => Some(Wait::Rotation),
+            (true, Mode::Auto | Mode::Standby) | (false, _) => Some(Wait::Rotation),
         }
     }
 

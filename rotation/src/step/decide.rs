@@ -5,13 +5,23 @@ use trust::{Sequence, Timestamp};
 use super::draft::{Decision, Draft};
 use super::root::Prepared;
 use super::{
-    bootstrap, further, horizon, issuer, passage, prune, recovery, replica, segment, sighting,
-    staging, verbs,
+    bootstrap, distrust, further, horizon, issuer, passage, prune, recovery, replica, segment,
+    sighting, staging, standby, verbs,
 };
 use crate::{Cause, Effect, Event, Phase, Policy, RequestId, State};
 
-/// What `event` comes to in `state`.
+/// What `event` comes to in `state`. Where it ends what was under way, a distrusted root that is left is taken up.
 pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decision {
+    let mut decision = taken(state, event, now, policy);
+    if let Ok(Some(draft)) = &mut decision
+        && !state.phase.is_steady()
+    {
+        distrust::at_rest(draft, now);
+    }
+    decision
+}
+
+fn taken(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decision {
     match event {
         Event::BootstrapRequested { request_id, authority } => {
             bootstrap::requested(state, request_id, authority, now)
@@ -91,6 +101,23 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         }
         Event::ReplicaRemoved { request_id, replica } => {
             replica::removed(state, request_id, replica)
+        }
+        Event::StandbyPromoted { request_id, root, mode } => {
+            standby::promoted(state, request_id, *root, *mode, now)
+        }
+        Event::StandbyDropped { request_id, root } => {
+            standby::dropped(state, request_id, *root, now, policy)
+        }
+        Event::RootDistrusted { request_id, root, authority, by, reason } => {
+            let told = distrust::Told { request_id, root: *root, authority, by, reason };
+            distrust::distrusted(state, &told, now, policy)
+        }
+        Event::RootTrustedAgain { request_id, root, .. } => {
+            distrust::trusted_again(state, request_id, *root)
+        }
+        Event::DistrustedRootCut { request_id, root, by, reason } => {
+            let word = distrust::Word { request_id, root: *root, by, reason };
+            distrust::cut(state, &word, now)
         }
         Event::DriverStarted => passage::driver_started(state),
     }

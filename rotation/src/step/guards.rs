@@ -15,6 +15,14 @@ pub(super) fn none_open(state: &State) -> Result<(), Cause> {
     })
 }
 
+/// Refuses what would let a distrusted root sign, or keep it signing.
+pub(super) fn not_distrusted(state: &State, root: RootId) -> Result<(), Cause> {
+    match state.roots.get(&root).is_some_and(|entry| entry.tainted) {
+        true => Err(Cause::Distrusted { root }),
+        false => Ok(()),
+    }
+}
+
 /// An issuer that was asked for.
 pub(super) struct Asked {
     pub(super) root: RootId,

@@ -29,8 +29,13 @@ pub(super) fn evidence_reported(
     match &state.phase {
         Phase::Distributing(phase) if evidence.sequence == phase.bundle.sequence => {
             let gate = evidence::trust_gate(state, phase, evidence, policy);
-            let free = phase.rotation.mode == Mode::Auto && is_free(state, &phase.rotation);
-            let pass = |draft: &mut Draft| activate(draft, phase, now);
+            let by_itself = phase.rotation.mode != Mode::Manual
+                && guards::not_distrusted(state, phase.to).is_ok();
+            let free = by_itself && is_free(state, &phase.rotation);
+            let pass = |draft: &mut Draft| match phase.rotation.mode {
+                Mode::Auto | Mode::Manual => activate(draft, phase, now),
+                Mode::Standby => finish(draft, &phase.rotation, Ending::Completed, now),
+            };
             let (began, by) = (phase.settling, phase.observer.as_ref());
             let settling = Settling { began, by, evidence, policy };
             Ok(watched(state, &gate, settling, free.then_some(pass)))

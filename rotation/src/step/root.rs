@@ -66,6 +66,7 @@ fn staged(root: &PreparedRoot, authority: AuthorityName, former: Option<&RootEnt
     RootEntry {
         state: RootState::Staged,
         tainted: false,
+        taint: None,
         authority,
         exclusive: root.exclusive,
         der: root.der.clone(),

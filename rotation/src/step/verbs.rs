@@ -6,7 +6,7 @@ use super::draft::{Decision, Draft};
 use super::{guards, passage, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
-    Cause, Distributing, Draining, Effect, Ending, LOST_REPLICA, Phase, Policy, RequestId,
+    Cause, Distributing, Draining, Effect, Ending, LOST_REPLICA, Mode, Phase, Policy, RequestId,
     Rotation, Staging, State,
 };
 
@@ -23,7 +23,8 @@ pub(super) fn activate(
     guards::none_open(state)?;
     let mut draft = Draft::after(state);
     match &state.phase {
-        Phase::Distributing(phase) => {
+        Phase::Distributing(phase) if rotation.mode != Mode::Standby => {
+            guards::not_distrusted(state, phase.to)?;
             passage::not_ahead(evidence, now)?;
             free(rotation)?;
             if evidence.sequence != phase.bundle.sequence {
@@ -39,18 +40,9 @@ pub(super) fn activate(
             passage::activate(&mut draft, phase, now);
         }
         Phase::Draining(phase) if phase.rolled_back => {
+            guards::not_distrusted(state, phase.from)?;
             free(rotation)?;
-            let Draining { rotation, from, to, bundle, .. } = phase.clone();
-            let (from, to) = (to, from);
-            draft.state.phase = Phase::Distributing(Distributing {
-                rotation,
-                from,
-                to,
-                bundle,
-                since: now,
-                settling: None,
-                observer: None,
-            });
+            forward(&mut draft, phase, now);
         }
         _ => return Err(Cause::NothingToActivate),
     }
@@ -86,14 +78,12 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
     let mut draft = Draft::after(state);
     draft.set_held(None);
     match &state.phase {
-        Phase::Staging(Staging { step, .. }) => {
-            let asked = |effect: &Effect| matches!(effect, Effect::StageRoot { .. });
-            draft.settle(asked);
-            if let Some(root) = step.root() {
-                draft.retire(root);
-            }
-            passage::finish(&mut draft, rotation, Ending::Aborted, now);
+        Phase::Staging(Staging { from, .. }) | Phase::Distributing(Distributing { from, .. })
+            if guards::not_distrusted(state, *from).is_err() =>
+        {
+            return Err(Cause::Distrusted { root: *from });
         }
+        Phase::Staging(staging) => give_up(&mut draft, staging, now),
         Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
             guards::none_open(state)?;
             let rotation = Rotation { held_since: None, ..rotation.clone() };
@@ -125,8 +115,9 @@ pub(super) fn rollback(
         Phase::Draining(phase) if !phase.rolled_back => phase,
         phase => return Err(no_way_back(phase)),
     };
-    let not_after =
-        signs_until(state, &phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
+    let entry = state.roots.get(&phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
+    let not_after = entry.signs_until().ok_or(Cause::UnknownRoot { root: phase.from })?;
+    guards::not_distrusted(state, phase.from)?;
     if not_after.since(now) < policy.leaf_lifetime_min {
         return Err(Cause::LifeTooShort {
             root: phase.from,
@@ -135,6 +126,12 @@ pub(super) fn rollback(
         });
     }
     let mut draft = Draft::after(state);
+    back(&mut draft, phase, now);
+    Ok(Some(draft.done(request_id)))
+}
+
+/// The former root signs again, the new one drains.
+pub(super) fn back(draft: &mut Draft, phase: &Draining, now: Timestamp) {
     draft.switch(phase.to, phase.from);
     draft.state.phase = Phase::Draining(Draining {
         from: phase.to,
@@ -146,7 +143,29 @@ pub(super) fn rollback(
         observer: None,
         ..phase.clone()
     });
-    Ok(Some(draft.done(request_id)))
+}
+
+/// Forward again after a rollback: to the wait for the trust gate, which is judged anew.
+pub(super) fn forward(draft: &mut Draft, phase: &Draining, now: Timestamp) {
+    let Draining { rotation, from, to, bundle, .. } = phase.clone();
+    draft.state.phase = Phase::Distributing(Distributing {
+        rotation,
+        from: to,
+        to: from,
+        bundle,
+        since: now,
+        settling: None,
+        observer: None,
+    });
+}
+
+/// Nothing is asked for the new root any more, which nobody trusts yet.
+pub(super) fn give_up(draft: &mut Draft, staging: &Staging, now: Timestamp) {
+    draft.settle(|effect| matches!(effect, Effect::StageRoot { .. }));
+    if let Some(root) = staging.step.root() {
+        draft.retire(root);
+    }
+    passage::finish(draft, &staging.rotation, Ending::Aborted, now);
 }
 
 /// Why there is nothing to roll back.
@@ -175,7 +194,7 @@ fn free(rotation: &Rotation) -> Result<(), Cause> {
 }
 
 /// Whether a leaf under this root may ever have been released.
-fn has_leaves(state: &State, root: &RootId) -> bool {
+pub(super) fn has_leaves(state: &State, root: &RootId) -> bool {
     state.roots.get(root).is_none_or(|entry| entry.signed_since_staged())
 }
 
@@ -185,22 +204,14 @@ fn may_have_leaves(state: &State, root: &RootId) -> bool {
     lost.into_iter().any(|one| one.bounds.contains_key(root))
 }
 
-/// The last second at which a leaf under this root may end.
-fn signs_until(state: &State, root: &RootId) -> Option<Timestamp> {
-    let entry = state.roots.get(root)?;
-    let issuers = entry.signing_issuers().filter_map(|id| entry.issuers.get(&id));
-    let latest = issuers.map(|issuer| issuer.not_after).max()?;
-    Some(latest.min(entry.not_after))
-}
-
 impl Draft {
-    fn set_held(&mut self, since: Option<Timestamp>) {
+    pub(super) fn set_held(&mut self, since: Option<Timestamp>) {
         if let Some(rotation) = self.state.phase.rotation_mut() {
             rotation.held_since = since;
         }
     }
 
-    fn done(mut self, request_id: &RequestId) -> Self {
+    pub(super) fn done(mut self, request_id: &RequestId) -> Self {
         self.state.done.remember(request_id.clone());
         self
     }

@@ -11,13 +11,19 @@ use trust::{Generation, RootId, Sequence};
 
 use crate::words::*;
 
+mod distrusted;
 mod given_up;
 
 /// More states than this are a fault of the test, which is to end within seconds.
 const STATES_MAX: usize = 20_000;
 /// Commands that only look.
-const LOOKS: [&str; 4] =
-    ["banyan state show", "banyan rotate status", "banyan rotate explain", "banyan root list"];
+const LOOKS: [&str; 5] = [
+    "banyan state show",
+    "banyan rotate status",
+    "banyan rotate explain",
+    "banyan root list",
+    "banyan root standby list",
+];
 
 #[derive(Clone)]
 struct World {
@@ -44,7 +50,7 @@ fn shape(World { state, .. }: &World) -> String {
         .roots
         .values()
         .filter(|root| root.state != RootState::Retired)
-        .map(|root| (root.state, root.signed_since_staged()))
+        .map(|root| (root.state, root.signed_since_staged(), root.tainted))
         .collect();
     let renews = state.roots.values().any(|root| root.renewal.is_some());
     let owed = !state.pending.is_empty();
@@ -278,6 +284,9 @@ fn follow(world: &World, event: &Event, refusal: &Refusal, waited: &mut BTreeSet
             | Cause::GateClosed { .. }
             | Cause::NotRetired { .. }
             | Cause::StillCounts { .. }
+            | Cause::NotStandby { .. }
+            | Cause::NotDistrusted { .. }
+            | Cause::NotReplaced { .. }
     );
     if let Cause::StillCounts { from, .. } = cause {
         let then = step(&world.state, event, *from, &policy());
@@ -324,6 +333,11 @@ fn start_by_advice(world: &World) {
 
 /// Every shape of state that can be reached.
 fn reached(first: World) -> Vec<World> {
+    reached_by(first, asked)
+}
+
+/// Every shape of state that can be reached when this may be asked at any time.
+fn reached_by(first: World, asked: impl Fn(&World) -> Vec<Event>) -> Vec<World> {
     let mut seen = HashMap::from([(shape(&first), ())]);
     let mut queue = VecDeque::from([first]);
     let mut all = Vec::new();

@@ -2,11 +2,11 @@
 
 use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{
-    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining,
-    Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal,
-    Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation,
-    Segment, SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep, State, Steady,
-    Verb, Wait, Withdrawing,
+    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Cut, Distributing,
+    Draining, Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry,
+    IssuerRenewal, Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState,
+    Rotation, Segment, SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep,
+    State, Steady, Taint, Verb, Wait, Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
 use serde::de::{
@@ -137,6 +137,8 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<BundleChange>("bundle change"),
         names_of::<RootState>("root state"),
         names_of::<RootEntry>("root"),
+        names_of::<Taint>("taint"),
+        names_of::<Cut>("cut"),
         names_of::<IssuerEntry>("issuer"),
         names_of::<IssuerRenewal>("renewal"),
         names_of::<FurtherEntry>("further"),

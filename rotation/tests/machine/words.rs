@@ -113,6 +113,37 @@ pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
     Event::RotationRequested { request_id, authority, mode, stage_again: None }
 }
 
+pub(crate) fn promote(request: &str, name: &str) -> Event {
+    let (request_id, root) = (request.parse().unwrap(), root(name));
+    Event::StandbyPromoted { request_id, root, mode: Mode::Auto }
+}
+
+pub(crate) fn drop_standby(request: &str, name: &str) -> Event {
+    Event::StandbyDropped { request_id: request.parse().unwrap(), root: root(name) }
+}
+
+pub(crate) fn distrust(request: &str, name: &str) -> Event {
+    distrust_with(request, name, "main")
+}
+
+pub(crate) fn distrust_with(request: &str, name: &str, authority: &str) -> Event {
+    let (request_id, authority) = (request.parse().unwrap(), authority.parse().unwrap());
+    let (by, reason) = ("ann".to_owned(), "its key was seen elsewhere".to_owned());
+    Event::RootDistrusted { request_id, root: root(name), authority, by, reason }
+}
+
+pub(crate) fn trust_again(request: &str, name: &str) -> Event {
+    let (by, reason) = ("ann".to_owned(), "it was another key".to_owned());
+    let (request_id, root) = (request.parse().unwrap(), root(name));
+    Event::RootTrustedAgain { request_id, root, by, reason }
+}
+
+pub(crate) fn cut(request: &str, name: &str) -> Event {
+    let (by, reason) = ("ann".to_owned(), "forged leaves are in use".to_owned());
+    let (request_id, root) = (request.parse().unwrap(), root(name));
+    Event::DistrustedRootCut { request_id, root, by, reason }
+}
+
 pub(crate) fn hold(request: &str) -> Event {
     Event::HoldRequested { request_id: request.parse().unwrap() }
 }
@@ -222,6 +253,20 @@ pub(crate) fn drained() -> State {
     after(state, 1_130, &events)
 }
 
+/// Root `A` signs, root `S` is a standby root in bundle 2: generation 14.
+pub(crate) fn with_standby() -> State {
+    let events = [
+        rotation("p", Mode::Standby),
+        prepared("p", "S"),
+        signed("p", "S", "s"),
+        published(2),
+        sealed("s1", 10),
+    ];
+    let state = after(signing(), 1_000, &events);
+    let state = after(state, 1_100, &[reported(evidence(1_100, 2, 10))]);
+    after(state, 1_130, &[reported(evidence(1_130, 2, 10))])
+}
+
 /// The events of a bootstrap without trouble: root `A`, issuer `a`.
 pub(crate) fn bootstrapped() -> State {
     let events = [
@@ -275,8 +320,9 @@ pub(crate) fn line(state: &State) -> String {
         let renewal = if root.all_renewals().next().is_some() { " renewing" } else { "" };
         let name = std::str::from_utf8(root.der.as_bytes()).unwrap();
         format!(
-            "{name} {} {} until {horizon}{renewal}",
+            "{name} {}{} {} until {horizon}{renewal}",
             root.state.as_str(),
+            if root.tainted { " (distrusted)" } else { "" },
             signer.as_deref().unwrap_or("-")
         )
     });

@@ -21,6 +21,7 @@ use trust::plain::counted;
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
+use crate::exposure;
 use crate::hierarchy::downstream::{Downstream, Told};
 use crate::own_trust;
 use crate::seen;
@@ -48,6 +49,7 @@ pub async fn look(ca: &Ca) -> Explanation {
     let rows = ca.evidence.rows();
     let mut troubles = troubles(ca);
     troubles.extend(unanswered(ca, &state));
+    troubles.extend(exposure::conditions(&state));
     troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));
     let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
     let total = rows.all().rows;

@@ -40,5 +40,6 @@ pub const fn mode_name(mode: rotation::Mode) -> &'static str {
     match mode {
         rotation::Mode::Auto => "auto",
         rotation::Mode::Manual => "manual",
+        rotation::Mode::Standby => "standby",
     }
 }

@@ -31,6 +31,7 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
     RootEntry {
         state,
         tainted: false,
+        taint: None,
         authority: "upstream".parse().unwrap(),
         exclusive: false,
         der: Der::from(name.as_bytes()),
