@@ -233,7 +233,7 @@ mod tests {
     fn what_is_said_counts_all_and_names_who_cannot_be_asked() {
         let stranded = Stranded {
             identity: SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").unwrap(),
-            serial: Serial::from_bytes(&[7; 16]).unwrap(),
+            serial: Serial::from_bytes(&[0x47; 16]).unwrap(),
             kind: RowKind::CsrOnly,
             agent: None,
             not_after: Timestamp::from_secs(60),
