@@ -6,6 +6,7 @@ mod issuer;
 mod keys;
 mod pipes;
 mod prose;
+mod simulate;
 mod watch;
 
 use std::path::Path;

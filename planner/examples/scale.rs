@@ -1,0 +1,50 @@
+//! How long plans take, and how much memory, for meshes that double: the table of `docs/planning.md`.
+//!
+//! `cargo run --release -p planner --example scale -- 100000` plans for one size and prints a line of the table.
+#![allow(clippy::print_stdout)]
+
+use std::time::Duration;
+
+use ledger::EvidenceClass;
+use planner::{Mesh, Question, Share, Sketch, plan};
+use rotation::Policy;
+use trust::Clock as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let agents = std::env::args().nth(1).ok_or("how many members?")?.parse()?;
+    let hour = Duration::from_secs(3_600);
+    let question = Question {
+        mesh: Mesh::Sketched(Sketch {
+            agents,
+            proxies: 1,
+            csr_only: Share::percent(10),
+            offline: Share::percent(2),
+            back_after: None,
+        }),
+        policy: Policy {
+            leaf_lifetime_max: hour,
+            leaf_lifetime_min: Duration::from_secs(300),
+            horizon_step_max: hour / 4,
+            ..Policy::default()
+        },
+        leaf_ttl: hour,
+        budget: 500,
+        agent_evidence: EvidenceClass::Applied,
+        root_left: None,
+        root_bytes: 450,
+        csr_renews_at: Share::percent(50),
+        seed: 1,
+    };
+    let began = host::SystemClock.uptime();
+    let forecast = plan(&question)?;
+    let took = host::SystemClock.uptime().saturating_sub(began);
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("").trim();
+    println!(
+        "| {agents} | {} | {:.1} s | {peak} | {:?} s |",
+        forecast.csr.total,
+        took.as_secs_f64(),
+        forecast.answer.seconds
+    );
+    Ok(())
+}
