@@ -234,11 +234,7 @@ fn asked(question: &Question, seen: &Seen<'_>) -> Asked {
 
 fn answer(question: &Question, seen: &Seen<'_>, took: Option<u64>, refused: u64) -> Answer {
     let seconds = took.map(in_seconds);
-    // The root's life is counted from the plan's first moment on, which is a little before the rotation.
-    let left = question.root_left.map(|left| {
-        let lead_in = i64::try_from(seen.begin / 1_000).unwrap_or(i64::MAX);
-        i64::try_from(left.as_secs()).unwrap_or(i64::MAX).saturating_sub(lead_in)
-    });
+    let left = question.root_left.map(|left| i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
     let margin = left.zip(took).map(|(left, took)| left - signed(took.div_ceil(1_000)));
     let at_most = question.at_most();
     Answer {

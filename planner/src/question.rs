@@ -153,6 +153,11 @@ impl Question {
         self.policy.rotation_at_most() + self.policy.withdrawal_max
     }
 
+    /// The mesh is watched so long before the rotation is asked for.
+    pub(crate) fn lead_in(&self) -> Duration {
+        Duration::from_secs(60).min(self.leaf_ttl / 4)
+    }
+
     /// How long a plan goes on before it says that the rotation does not end by itself.
     pub(crate) fn patience(&self) -> Duration {
         self.at_most() + self.policy.leaf_lifetime_max

@@ -1,7 +1,6 @@
 //! A plan from its beginning to its end, in one thread, over a time that passes as fast as everybody is done.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -13,8 +12,6 @@ use crate::question::{Mesh as Asked, Question};
 use crate::server::Server;
 use crate::watcher::{Phases, Watcher, signed};
 
-/// The mesh is watched so long before the rotation is asked for.
-const LEAD_IN: Duration = Duration::from_secs(60);
 /// Looks at the mesh in one life of a leaf, about.
 const LOOKS_PER_LEAF: u32 = 720;
 
@@ -41,9 +38,8 @@ async fn run(question: &Question) -> Result<Forecast, PlanError> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&phases).note(server.driver.clone(), Arc::clone(&server.clock)));
 
-    let lead_in = LEAD_IN.min(question.leaf_ttl / 4);
     let usual_from = server.clock.elapsed_millis();
-    let begin = usual_from + in_millis(lead_in);
+    let begin = usual_from + in_millis(question.lead_in());
     let mut watcher = Watcher::new(old, before.sequence, begin);
     let grain = question.grain();
     let look_every = in_millis((question.leaf_ttl / LOOKS_PER_LEAF).max(grain * 2));

@@ -126,7 +126,7 @@ impl Server {
         let effects = PlanEffects {
             clock: Arc::clone(&shared),
             replica: replica.clone(),
-            first_root: question.root_left.unwrap_or(ROOT_LIVES),
+            first_root: question.root_left.unwrap_or(ROOT_LIVES) + question.lead_in(),
             next_root: ROOT_LIVES,
             root_bytes: question.root_bytes,
             shown: shown_to_effects,

@@ -57,17 +57,28 @@ pub async fn run(options: &SimulateOptions) -> Result<(), Failure> {
     }
 }
 
-/// The policy: of a file, or what it is without one.
+/// The policy: of a file, or what it is without one. A file may be a whole configuration, or have the sections alone that a plan
+/// asks for.
 fn policy(file: Option<&Path>) -> Result<Config, Failure> {
-    let wrong = |error: ca_server::ConfigError| match file {
-        Some(file) => Failure::Configuration(format!("--policy {}: {error}", file.display())),
-        None => Failure::Configuration(error.to_string()),
+    let wrong = |what: String| match file {
+        Some(file) => Failure::Configuration(format!("--policy {}: {what}", file.display())),
+        None => Failure::Configuration(what),
     };
-    match file {
-        Some(file) => Config::load(file).map_err(wrong),
-        None => Config::parse("trust_domain = \"plan.example\"\ndata_dir = \".\"", Path::new(""))
-            .map_err(wrong),
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?,
+        None => String::new(),
+    };
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| wrong(format!("this is not TOML: {error}")))?;
+    // What a server needs and a plan does not ask for.
+    for (name, value) in [("trust_domain", "plan.example"), ("data_dir", ".")] {
+        table.entry(name).or_insert_with(|| toml::Value::from(value));
     }
+    let keys = toml::Table::from_iter([("passphrase_env".to_owned(), "BANYAN_PLAN".into())]);
+    table.entry("keys").or_insert_with(|| keys.into());
+    let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    Config::parse(&table.to_string(), directory).map_err(|error| wrong(error.to_string()))
 }
 
 fn question(options: &SimulateOptions, config: &Config) -> Question {

@@ -13,9 +13,6 @@ use super::issuer::asked;
 
 /// What the demo's CA is told of leaves and rotations.
 const POLICY: &str = r#"
-trust_domain = "example.org"
-data_dir = "data"
-
 [leaf]
 ttl_default = "12s"
 ttl_max = "12s"
