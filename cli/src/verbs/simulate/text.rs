@@ -9,7 +9,7 @@ use trust::plain::{counted, span};
 pub(super) fn of(forecast: &Forecast) -> String {
     let Forecast { question, answer, csr, bundles, old_root, .. } = forecast;
     let mut text = format!(
-        "{}, {} of leaves that live {}, {} early renewals a second, settle {}, skew {}",
+        "{}, {} that live {}, {} early renewals a second, settle {}, skew {}",
         counted(question.agents, "member", "members"),
         counted(question.leaves, "leaf", "leaves"),
         secs(question.leaf_ttl_seconds),
