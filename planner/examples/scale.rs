@@ -1,6 +1,6 @@
-//! How long plans take, and how much memory, for meshes that double: the table of `docs/planning.md`.
+//! How long a plan takes, and how much memory, for a mesh of so many members.
 //!
-//! `cargo run --release -p planner --example scale -- 100000` plans for one size and prints a line of the table.
+//! `cargo run --release -p planner --example scale -- 100000` prints members, leaves issued, time, memory, and how long the rotation took.
 #![allow(clippy::print_stdout)]
 
 use std::time::Duration;
