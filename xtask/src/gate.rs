@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::debian::{self, CURL, IPROUTE, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
 use crate::plugins::SOFTHSM;
-use crate::{process, rules, simulate};
+use crate::{process, rules, simulate, tests};
 
 /// Installs what tests talk to, then runs every test of the workspace, documentation examples included, and the simulation.
 /// `arguments` go to `cargo test`; with any, the simulation is left out.
@@ -30,15 +30,16 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
         table::PILOT_AGENT,
     ];
     peers::install(&cache, &needed)?;
-    let mut tests = process::cargo(root);
-    let tested =
-        process::run_shown(tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments));
-    if arguments.is_empty() {
-        // Both are told, whichever fails.
-        let simulated = simulate::gate(root);
-        return tested.and(simulated);
+    if !arguments.is_empty() {
+        let mut tests = process::cargo(root);
+        tests.args(["test", "--workspace", "--no-fail-fast"]);
+        return process::run_shown(tests.args(arguments));
     }
-    tested
+    let mut examples = process::cargo(root);
+    examples.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    let mut further = vec![examples];
+    further.extend(simulate::gate(root));
+    tests::run(root, further)
 }
 
 /// Runs every check that is not a test, all of them even when one fails.

@@ -23,6 +23,7 @@ mod protocol_page;
 mod replicas;
 mod rules;
 mod simulate;
+mod tests;
 mod upgrade;
 
 /// Chores of the Banyan repository.

@@ -72,7 +72,24 @@ pub(crate) fn cargo_tool(root: &Path, program: &Path) -> Command {
     command
 }
 
-fn shown(command: &Command) -> String {
+/// The same at a lower priority: whatever waits for a clock beside it goes first.
+pub(crate) fn yielding(command: &Command) -> Command {
+    let mut yielding = Command::new("nice");
+    yielding.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => yielding.env(name, value),
+            None => yielding.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        yielding.current_dir(folder);
+    }
+    yielding
+}
+
+/// A command in words.
+pub(crate) fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
     words.join(" ")
@@ -92,6 +109,15 @@ mod tests {
     fn a_missing_program_is_an_error_that_asks_for_it() {
         let error = run(&mut Command::new("no-such-program-here")).unwrap_err().to_string();
         assert!(error.contains("is the program installed"), "{error}");
+    }
+
+    #[test]
+    fn what_yields_is_the_same_command() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "test \"$A\" = b && test -z \"$HOME\" && test \"$PWD\" = /"]);
+        command.env("A", "b").env_remove("HOME").current_dir("/");
+        assert!(succeeds(&mut yielding(&command)));
+        assert!(!succeeds(yielding(&command).env("A", "c")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::process;
 /// Lets the choices of tokio follow from a seed.
 const SEEDED_TOKIO: &str = "--cfg tokio_unstable";
 /// How long seeds are run as part of all tests.
-const GATE_SECONDS: &str = "90";
+const GATE_SECONDS: u64 = 90;
 /// The seeds of that, as many as fit: always the same ones, so that a new machine meets no new seed.
 const GATE_SEEDS: &str = "0..600";
 
@@ -31,11 +31,7 @@ pub(crate) fn run(
     if env::var_os("CARGO_ENCODED_RUSTFLAGS").is_some() {
         bail!("CARGO_ENCODED_RUSTFLAGS is set, which the simulation would pass over: unset it");
     }
-    let mut run = cargo(root, "run");
-    run.args(["--quiet", "--bin", "simulation", "--", seeds]);
-    if let Some(seconds) = seconds {
-        run.args(["--for", &seconds.to_string()]);
-    }
+    let mut run = seeds_of(root, seeds, seconds);
     if trace {
         run.arg("--trace");
     }
@@ -51,9 +47,7 @@ pub(crate) fn crashpoints(
 ) -> anyhow::Result<()> {
     let settings = servers.map_or_else(|| vec![1, 2], |servers| vec![servers]);
     for servers in settings {
-        let mut run = cargo(root, "run");
-        run.args(["--quiet", "--bin", "crashpoints", "--", "--servers", &servers.to_string()]);
-        run.args(["--every", &every.to_string()]);
+        let mut run = points_of(root, servers, every);
         if !trace.is_empty() {
             run.arg("--trace").args(trace);
         }
@@ -62,11 +56,30 @@ pub(crate) fn crashpoints(
     Ok(())
 }
 
-/// Shows that the simulation notices what is broken, then runs seeds for a while.
-pub(crate) fn gate(root: &Path) -> anyhow::Result<()> {
-    process::run_shown(&mut cargo(root, "test"))?;
-    run(root, GATE_SEEDS, GATE_SECONDS.parse().ok(), false)?;
-    crashpoints(root, None, GATE_EVERY, &[])
+/// What shows that the simulation notices what is broken, then runs seeds for a while, then fails some durable operations.
+pub(crate) fn gate(root: &Path) -> Vec<Command> {
+    vec![
+        cargo(root, "test"),
+        seeds_of(root, GATE_SEEDS, Some(GATE_SECONDS)),
+        points_of(root, 1, GATE_EVERY),
+        points_of(root, 2, GATE_EVERY),
+    ]
+}
+
+fn seeds_of(root: &Path, seeds: &str, seconds: Option<u64>) -> Command {
+    let mut run = cargo(root, "run");
+    run.args(["--quiet", "--bin", "simulation", "--", seeds]);
+    if let Some(seconds) = seconds {
+        run.args(["--for", &seconds.to_string()]);
+    }
+    run
+}
+
+fn points_of(root: &Path, servers: u32, every: u32) -> Command {
+    let mut run = cargo(root, "run");
+    run.args(["--quiet", "--bin", "crashpoints", "--", "--servers", &servers.to_string()]);
+    run.args(["--every", &every.to_string()]);
+    run
 }
 
 /// `cargo` at work on the simulation.
