@@ -6,6 +6,7 @@ mod ca_dir;
 mod clock;
 mod common;
 mod fault_plan;
+mod proof;
 mod record;
 mod window;
 

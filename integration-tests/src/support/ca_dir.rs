@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,15 +14,18 @@ use trust::Clock;
 
 use super::common::{SOON, TRUST_DOMAIN, write_private};
 use super::fault_plan::FaultPlan;
+use super::proof;
 use super::window::Window;
 
 const CONFIG: &str = "ca.toml";
 
-/// A data directory, a passphrase and a configuration, removed when dropped.
+/// A data directory, a passphrase and a configuration, removed when dropped. Then the journal that servers left in it must lead
+/// to their record.
 #[derive(Debug)]
 pub struct CaDir {
     directory: tempfile::TempDir,
     window: Window,
+    tampered: AtomicBool,
 }
 
 /// What the directory of a CA is made of. Sockets are free ports of this machine, and the name of the server is `localhost`.
@@ -79,7 +83,12 @@ impl CaDir {
             write_private(&directory.path().join(name), contents)?;
         }
         std::fs::write(directory.path().join(CONFIG), config)?;
-        Ok(Self { directory, window: Window::default() })
+        Ok(Self { directory, window: Window::default(), tampered: AtomicBool::new(false) })
+    }
+
+    /// What is in the data directory was altered by the test, so that its journal proves nothing.
+    pub fn is_tampered_with(&self) {
+        self.tampered.store(true, Ordering::Relaxed);
     }
 
     /// The configuration file.
@@ -210,5 +219,16 @@ impl CaDir {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for CaDir {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.tampered.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = proof::of(&self.data()) {
+            panic!("{error:#}");
+        }
     }
 }
