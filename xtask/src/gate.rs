@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::debian::{self, CURL, IPROUTE, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
 use crate::plugins::SOFTHSM;
-use crate::{process, rules, simulate, tests};
+use crate::{lanes, process, rules, simulate};
 
 /// Installs what tests talk to, then runs every test of the workspace, documentation examples included, and the simulation.
 /// `arguments` go to `cargo test`; with any, the simulation is left out.
@@ -39,7 +39,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     examples.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
     let mut further = vec![examples];
     further.extend(simulate::gate(root));
-    tests::run(root, further)
+    lanes::run(root, further)
 }
 
 /// Runs every check that is not a test, all of them even when one fails.

@@ -94,7 +94,7 @@ fn apart(programs: Vec<Program>, names: &[&str]) -> (Vec<Program>, Vec<Program>)
 /// Runs one program, and prints what it printed when it has ended.
 fn carry_out(root: &Path, program: &Program, outputs: &Path) -> anyhow::Result<()> {
     // A file and no pipe: a server that a failed test left behind holds its output open.
-    let path = outputs.join(format!("{}.txt", program.title().replace(' ', "-")));
+    let path = outputs.join(program.file_name()).with_extension("txt");
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     let mut command = program.command(root);
     command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
@@ -112,6 +112,7 @@ fn carry_out(root: &Path, program: &Program, outputs: &Path) -> anyhow::Result<(
 
 impl Account {
     /// Does something, and notes how it went.
+    #[expect(clippy::disallowed_methods, reason = "how long it took is told, and decides nothing")]
     fn take(&self, what: &str, work: impl FnOnce() -> anyhow::Result<()>) {
         let began = Instant::now();
         let failure = work().err().map(|error| format!("{error:#}"));
@@ -142,7 +143,7 @@ impl Account {
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     #[test]

@@ -14,6 +14,7 @@ mod codegen;
 mod debian;
 mod gate;
 mod kubernetes;
+mod lanes;
 mod model;
 mod new_plugin;
 mod peers;
@@ -23,7 +24,6 @@ mod protocol_page;
 mod replicas;
 mod rules;
 mod simulate;
-mod tests;
 mod upgrade;
 
 /// Chores of the Banyan repository.
@@ -68,6 +68,12 @@ enum Chore {
         /// Walk the small settings only, as the tests do.
         #[arg(long)]
         small: bool,
+        /// Take each protection out of the source of the machine instead, and see the walk fail that it is there for.
+        #[arg(long, conflicts_with = "small")]
+        mutants: bool,
+        /// Have `docs/proof.md` tell how each was met.
+        #[arg(long, requires = "mutants")]
+        write: bool,
     },
     /// Run whole CAs under one scheduler, each hit by whatever its seed says; a failing seed replays exactly.
     Simulate {
@@ -152,7 +158,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Plugins { names } => plugins::run(&root, &names),
         Chore::NewPlugin { name, out } => new_plugin::run(&root, &name, out.as_deref()),
         Chore::Test { arguments } => gate::test(&root, &arguments),
-        Chore::Model { small } => model::run(&root, small),
+        Chore::Model { mutants: true, write, .. } => model::mutants(&root, write),
+        Chore::Model { small, .. } => model::run(&root, small),
         Chore::Simulate { seeds, seconds, trace } => simulate::run(&root, &seeds, seconds, trace),
         Chore::Crashpoints { servers, every, trace } => {
             simulate::crashpoints(&root, servers, every, &trace)

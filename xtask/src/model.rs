@@ -8,8 +8,16 @@ use anyhow::{Context, bail};
 
 use crate::process;
 
+mod mutants;
+mod table;
+
 /// Properties that every state of a walk is held against; their numbers are those of docs/rotation-model.md.
 const PROPERTIES: [&str; 6] = ["S1", "S2", "S3", "S4", "S6", "S8"];
+
+/// Takes each protection out of the machine's source, and shows that a walk then fails.
+pub(crate) fn mutants(root: &Path, write: bool) -> anyhow::Result<()> {
+    mutants::run(root, write)
+}
 
 /// Walks the model, optimised, and prints what was walked; the last line is the figure, as JSON.
 pub(crate) fn run(root: &Path, small: bool) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// If the journal or the record cannot be read, or does not hold.
+#[expect(clippy::disallowed_methods, reason = "a wait of a test, without a runtime")]
 pub(super) fn of(data: &Path) -> anyhow::Result<()> {
     let path = data.join("state.redb");
     let began = Instant::now();

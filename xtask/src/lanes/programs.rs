@@ -14,9 +14,9 @@ use crate::process;
 pub(crate) struct Program {
     /// Name of the target: a library's, a binary's, or that of a folder or file in `tests`.
     pub(crate) name: String,
-    /// The package that it belongs to.
+    /// The package that it belongs to, by its folder in the checkout.
     package: String,
-    /// Folder of that package.
+    /// That folder.
     folder: PathBuf,
     /// The program.
     file: PathBuf,
@@ -38,7 +38,12 @@ impl Program {
         Self { name: name.to_owned(), package: String::new(), folder, file }
     }
 
-    /// Package and target, which is what `cargo test` takes.
+    /// A name for a file of its own.
+    pub(crate) fn file_name(&self) -> String {
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Target and package.
     pub(crate) fn title(&self) -> String {
         format!("{} of {}", self.name, self.package)
     }
@@ -55,10 +60,10 @@ pub(crate) fn build(root: &Path) -> anyhow::Result<Vec<Program>> {
         let Message::CompilerArtifact(artifact) = message? else { continue };
         let (true, Some(file)) = (artifact.profile.test, artifact.executable) else { continue };
         let folder = artifact.manifest_path.parent().context("a manifest without a folder")?;
-        let package = folder.file_name().context("a package without a name")?.to_owned();
+        let package = folder.as_std_path().strip_prefix(root).unwrap_or(folder.as_std_path());
         programs.push(Program {
             name: artifact.target.name,
-            package,
+            package: package.display().to_string(),
             folder: folder.into(),
             file: file.into(),
         });
