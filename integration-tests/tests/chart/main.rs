@@ -6,6 +6,7 @@ mod istio;
 mod mesh;
 mod neighbors;
 mod node;
+mod node_faults;
 mod page;
 mod rendered;
 mod servers;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         neighbors::roots_of_two_clusters_are_replaced_in_turn_by_kubectl_and_no_handshake_between_them_fails,
         neighbors::a_neighbor_cluster_that_is_away_garbled_or_left_is_named_and_what_was_trusted_stays_until_it_is_left,
         node::pods_of_one_node_get_what_is_theirs_of_its_agent_through_a_rotation_and_nobody_else_gets_anything,
+        node_faults::an_agent_of_a_node_comes_back_from_kills_a_wiped_state_and_an_api_server_that_is_away,
         ztunnel::ztunnels_with_exact_habits_talk_through_a_whole_rotation_and_get_what_is_on_their_node_alone,
         page::the_page_of_istio_installs_istio_and_the_ca_as_it_says,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,

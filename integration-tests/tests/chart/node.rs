@@ -25,17 +25,17 @@ const ACCOUNT: &str = "system:serviceaccount:banyan-node:banyan-node";
 const ENVOY: &str = "envoyproxy/envoy:v1.40.0";
 /// An application, and where it is after the server and the agent.
 #[derive(Clone, Copy)]
-struct Place {
-    namespace: &'static str,
-    account: &'static str,
-    end: u8,
+pub(crate) struct Place {
+    pub(crate) namespace: &'static str,
+    pub(crate) account: &'static str,
+    pub(crate) end: u8,
 }
 
-const CART: Place = Place { namespace: "shop", account: "cart", end: 2 };
-const TILL: Place = Place { namespace: "pay", account: "till", end: 3 };
+pub(crate) const CART: Place = Place { namespace: "shop", account: "cart", end: 2 };
+pub(crate) const TILL: Place = Place { namespace: "pay", account: "till", end: 3 };
 const WEB: Place = Place { namespace: "shop", account: "web", end: 4 };
 /// Of cart too.
-const SECOND: Place = Place { namespace: "shop", account: "cart", end: 5 };
+pub(crate) const SECOND: Place = Place { namespace: "shop", account: "cart", end: 5 };
 /// The server, four applications, and the agent twice.
 const PODS: u8 = 7;
 const ROTATION_MAX: Duration = Duration::from_secs(180);
@@ -44,30 +44,7 @@ pub(crate) async fn pods_of_one_node_get_what_is_theirs_of_its_agent_through_a_r
     name: &'static str,
 ) -> anyhow::Result<()> {
     let Some(mut cluster) = cluster(name, PODS).await? else { return Ok(()) };
-    let envoy = host::peers::binary("envoy", "envoy")?.canonicalize()?;
-    cluster.add_image(ENVOY, Image::of("envoy", &envoy));
-    cluster.kubectl(&["apply", "-f", &of_deploy("crds")], "").await?;
-    let privileged = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
-    cluster.add_namespace(NODE_NAMESPACE, privileged).await?;
-    let chart = Chart {
-        files: vec!["ci/short-lives.yaml".to_owned()],
-        // Lives that last while the agent is replaced.
-        set: [
-            "replicas=1",
-            "nodeAgent.enabled=true",
-            "config.leaf.ttl_default=40s",
-            "config.leaf.ttl_max=40s",
-        ]
-        .map(str::to_owned)
-        .into(),
-    };
-    let rendered = chart.render(NAMESPACE).await?;
-    cluster.kubectl(&["apply", "--validate=strict", "-f", "-"], &rendered).await?;
-    let servers = started(&mut cluster, 1).await?;
-    let addresses = servers.iter().map(Pod::address).collect();
-    cluster.name(&format!("banyan.{NAMESPACE}.svc"), addresses);
-    bundle(&cluster, NODE_NAMESPACE).await?;
-    let agent = agent_pod(&mut cluster, "banyan-node-1").await?;
+    let Installed { rendered, servers, agent } = installed(&mut cluster).await?;
     let socket = agent.path("socket", "agent.sock")?;
 
     let mut applications = Vec::new();
@@ -154,6 +131,43 @@ pub(crate) async fn pods_of_one_node_get_what_is_theirs_of_its_agent_through_a_r
     Ok(())
 }
 
+/// What is there before applications come.
+pub(crate) struct Installed {
+    /// By helm.
+    rendered: String,
+    pub(crate) servers: Vec<Pod>,
+    pub(crate) agent: Pod,
+}
+
+/// A server of the chart and the agent of a node.
+pub(crate) async fn installed(cluster: &mut Cluster) -> anyhow::Result<Installed> {
+    let envoy = host::peers::binary("envoy", "envoy")?.canonicalize()?;
+    cluster.add_image(ENVOY, Image::of("envoy", &envoy));
+    cluster.kubectl(&["apply", "-f", &of_deploy("crds")], "").await?;
+    let privileged = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
+    cluster.add_namespace(NODE_NAMESPACE, privileged).await?;
+    let chart = Chart {
+        files: vec!["ci/short-lives.yaml".to_owned()],
+        // Lives that last while the agent is replaced.
+        set: [
+            "replicas=1",
+            "nodeAgent.enabled=true",
+            "config.leaf.ttl_default=40s",
+            "config.leaf.ttl_max=40s",
+        ]
+        .map(str::to_owned)
+        .into(),
+    };
+    let rendered = chart.render(NAMESPACE).await?;
+    cluster.kubectl(&["apply", "--validate=strict", "-f", "-"], &rendered).await?;
+    let servers = started(cluster, 1).await?;
+    let addresses = servers.iter().map(Pod::address).collect();
+    cluster.name(&format!("banyan.{NAMESPACE}.svc"), addresses);
+    bundle(cluster, NODE_NAMESPACE).await?;
+    let agent = agent_pod(cluster, "banyan-node-1").await?;
+    Ok(Installed { rendered, servers, agent })
+}
+
 /// The documents of what helm rendered that give rights and have these words.
 fn of_kind(rendered: &str, words: &str) -> String {
     let documents = integration_tests::cluster::rendered(rendered).into_iter();
@@ -202,7 +216,11 @@ async fn replaced(cluster: &mut Cluster, mut former: Pod, at_once: Value) -> any
 }
 
 /// An application: an Envoy with a socket of its node, that lets one peer pass and no other.
-async fn application(cluster: &mut Cluster, own: Place, peer: Place) -> anyhow::Result<Pod> {
+pub(crate) async fn application(
+    cluster: &mut Cluster,
+    own: Place,
+    peer: Place,
+) -> anyhow::Result<Pod> {
     let Place { namespace, account, end } = own;
     // Some are there already.
     let _ = cluster.add_namespace(namespace, json!({})).await;
@@ -267,7 +285,7 @@ async fn application(cluster: &mut Cluster, own: Place, peer: Place) -> anyhow::
     cluster.start_pod_on(NODE, namespace, pod).await
 }
 
-async fn answered(pod: &Pod) -> anyhow::Result<()> {
+pub(crate) async fn answered(pod: &Pod) -> anyhow::Result<()> {
     let way = SocketAddr::new(pod.address(), OUTBOUND);
     eventually(&format!("the peer of {} answers", pod.name()), async || {
         http(way, "GET", "/").await.is_ok_and(|(status, _)| status == 200)
@@ -289,16 +307,20 @@ async fn outside_is_refused(socket: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_held(holder: &Value) -> bool {
+pub(crate) fn is_held(holder: &Value) -> bool {
     holder["serials"].as_array().is_some_and(|serials| !serials.is_empty())
 }
 
-fn uid_of(pod: &Pod) -> &str {
+pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.object().pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Waits until those who hold secrets of the agent are so.
-async fn holders(agent: &Pod, what: &str, is_so: impl Fn(&[Value]) -> bool) -> anyhow::Result<()> {
+pub(crate) async fn holders(
+    agent: &Pod,
+    what: &str,
+    is_so: impl Fn(&[Value]) -> bool,
+) -> anyhow::Result<()> {
     let line = ["/banyan", "agent", "status", "--json", "--socket", "/run/banyan/agent.sock"];
     let last = std::sync::Mutex::new(String::new());
     let done = eventually(what, async || {
@@ -318,7 +340,7 @@ async fn until(cluster: &Cluster, wanted: &str) -> anyhow::Result<()> {
 }
 
 /// Names of the agents that the CA has registered.
-async fn agents(servers: &[Pod]) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn agents(servers: &[Pod]) -> anyhow::Result<Vec<String>> {
     let server = servers.first().context("no server")?;
     let line = ["/banyan", "agent", "list", "--json", "--socket", "/run/banyan/admin.sock"];
     let (done, printed) = server.exec("ca", &line).await?;
@@ -328,6 +350,6 @@ async fn agents(servers: &[Pod]) -> anyhow::Result<Vec<String>> {
     Ok(rows.filter_map(|row| row["id"].as_str().map(str::to_owned)).collect())
 }
 
-fn logs(pods: &[&Pod]) -> String {
+pub(crate) fn logs(pods: &[&Pod]) -> String {
     pods.iter().flat_map(|pod| &pod.containers).map(Container::log).collect()
 }
