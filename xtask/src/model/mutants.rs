@@ -9,28 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use super::table::MUTANTS;
+use super::table::{Edit, MUTANTS, Mutant};
 use crate::process;
-
-/// One protection, and how it is taken out.
-pub(super) struct Mutant {
-    /// What is protected, in words.
-    pub(super) protection: &'static str,
-    /// The file that has it.
-    pub(super) file: &'static str,
-    /// What is altered in it.
-    pub(super) edits: &'static [Edit],
-    /// The test that must fail: a walk of the model, or a script of the machine.
-    pub(super) walk: &'static str,
-}
-
-/// A text in the place of another.
-pub(super) struct Edit {
-    /// What stands there, once.
-    pub(super) from: &'static str,
-    /// What stands there without the protection.
-    pub(super) to: &'static str,
-}
 
 /// What became of a mutant.
 enum Fate {

@@ -1,6 +1,24 @@
 //! Protections in the machine itself, each with what it becomes when it is taken out, and the walk that then meets a failure.
 
-use super::mutants::{Edit, Mutant};
+/// One protection, and how it is taken out.
+pub(super) struct Mutant {
+    /// What is protected, in words.
+    pub(super) protection: &'static str,
+    /// The file that has it.
+    pub(super) file: &'static str,
+    /// What is altered in it.
+    pub(super) edits: &'static [Edit],
+    /// The test that must fail: a walk of the model, or a script of the machine.
+    pub(super) walk: &'static str,
+}
+
+/// A text in the place of another.
+pub(super) struct Edit {
+    /// What stands there, once.
+    pub(super) from: &'static str,
+    /// What stands there without the protection.
+    pub(super) to: &'static str,
+}
 
 /// The gates.
 const GATES: &str = "rotation/src/evidence/gates.rs";
