@@ -522,7 +522,7 @@ pub struct StartRotationRequest {
     /// Name of the authority that makes the new root; empty takes the one of the configuration.
     #[prost(string, tag = "2")]
     pub authority: ::prost::alloc::string::String,
-    /// "auto" or "manual"; empty takes the one of the configuration.
+    /// "auto" or "manual"; empty takes the one of the configuration. "standby" makes a standby root: it is trusted and does not sign.
     #[prost(string, tag = "3")]
     pub mode: ::prost::alloc::string::String,
     /// Asks for nothing and says what it would take.
