@@ -2,10 +2,11 @@
 //! after another they leave a machine of two cores idle for half of the time.
 //!
 //! ```text
-//! cargo test --no-run -> those with an API server, then whatever is left -> first lane   what each printed, whole,
-//!                        the others, the longest first                   -> second lane  when it has ended
-//!                        further commands, at a lower priority           -> third lane   what they print, at once
-//!                        those that measure                              -> afterwards, each alone
+//! cargo test --no-run -> 1. those with API servers, one by one       what each printed, whole, when it has ended
+//!                        2. the others, two at a time
+//!                        3. those that measure, each alone
+//!                        beside 1 and 2: further commands, at the     what they print, at once
+//!                        lowest priority
 //! ```
 
 use std::collections::VecDeque;
@@ -25,8 +26,11 @@ mod programs;
 
 use programs::Program;
 
-/// They have API servers, which keep a core busy each: one of these programs at a time.
+/// They start API servers, which keep the machine busy: nothing runs beside one of these programs.
 const WITH_API_SERVERS: [&str; 4] = ["chart", "kubernetes", "clusters", "cert_manager"];
+
+/// How many of the others run at a time.
+const LANES: usize = 2;
 
 /// Those of the others that take longest, the longest first: one that began last would run alone at the end.
 const LONGEST: [&str; 9] =
@@ -56,29 +60,26 @@ pub(crate) fn run(root: &Path, further: Vec<Command>) -> anyhow::Result<()> {
     let (alone, together) = apart(programs::build(root)?, &ALONE);
     let (servers, others) = apart(together, &WITH_API_SERVERS);
     let (longest, others) = apart(others, &LONGEST);
-    let servers = Mutex::new(VecDeque::from(servers));
     let others = Mutex::new(longest.into_iter().chain(others).collect::<VecDeque<_>>());
+    let next = || others.lock().ok().and_then(|mut others| others.pop_front());
 
     let account = Account::default();
-    let lane = |queues: &[&Mutex<VecDeque<Program>>]| {
-        let next = || queues.iter().find_map(|queue| queue.lock().ok()?.pop_front());
-        while let Some(program) = next() {
-            account.take(&program.title(), || carry_out(root, &program, &outputs));
-        }
+    let judge = |program: Program| {
+        account.take(&program.title(), || carry_out(root, &program, &outputs));
     };
     thread::scope(|scope| {
-        scope.spawn(|| lane(&[&servers, &others]));
-        scope.spawn(|| lane(&[&others]));
         scope.spawn(|| {
             for command in further {
                 let mut command = process::yielding(&command);
                 account.take(&process::shown(&command), || process::run_shown(&mut command));
             }
         });
+        servers.into_iter().for_each(judge);
+        for _ in 0..LANES {
+            scope.spawn(|| std::iter::from_fn(next).for_each(judge));
+        }
     });
-    for program in alone {
-        account.take(&program.title(), || carry_out(root, &program, &outputs));
-    }
+    alone.into_iter().for_each(judge);
     account.close()
 }
 

@@ -72,10 +72,10 @@ pub(crate) fn cargo_tool(root: &Path, program: &Path) -> Command {
     command
 }
 
-/// The same at a lower priority: whatever waits for a clock beside it goes first.
+/// The same at the lowest priority: whatever waits for a clock beside it goes first.
 pub(crate) fn yielding(command: &Command) -> Command {
     let mut yielding = Command::new("nice");
-    yielding.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    yielding.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => yielding.env(name, value),
