@@ -145,7 +145,12 @@ fn refresh_at(validity: Validity, leaving: bool) -> Timestamp {
 fn is_leaving(phase: &Phase, root: RootId) -> bool {
     match phase {
         Phase::Staging(_) => true,
-        phase => phase.changes().is_some_and(|(leaves, _)| leaves == root),
+        Phase::Uninitialised
+        | Phase::Bootstrapping(_)
+        | Phase::Steady(_)
+        | Phase::Distributing(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => phase.changes().is_some_and(|(leaves, _)| leaves == root),
     }
 }
 

@@ -185,11 +185,21 @@ fn condition(state: &State, id: &RootId, entry: &RootEntry) -> String {
         format!(" by {} since {} ({})", taint.by, taint.since, taint.reason)
     });
     let held = state.phase.rotation().is_some_and(|rotation| rotation.held_since.is_some());
-    let waits = match entry.state {
-        _ if held => "the rotation is on hold: `banyan rotate resume`".to_owned(),
-        _ if state.phase.is_steady() => format!(
+    let waits = if held {
+        "the rotation is on hold: `banyan rotate resume`".to_owned()
+    } else if state.phase.is_steady() {
+        format!(
             "nothing is under way that replaces it: `banyan root distrust {root} --by NAME --reason TEXT` again begins it"
-        ),
+        )
+    } else {
+        going(&root, entry.state)
+    };
+    format!("root {root} is distrusted{word} and still trusted; {waits}")
+}
+
+/// What a distrusted root waits for while a rotation is under way.
+fn going(root: &str, state: RootState) -> String {
+    match state {
         RootState::Active => {
             "it still signs: `banyan rotate explain` says what the next one waits for".to_owned()
         }
@@ -200,8 +210,7 @@ fn condition(state: &State, id: &RootId, entry: &RootEntry) -> String {
         RootState::Published | RootState::Staged | RootState::Retired => {
             "it goes when the rotation that is under way is over".to_owned()
         }
-    };
-    format!("root {root} is distrusted{word} and still trusted; {waits}")
+    }
 }
 
 #[cfg(test)]

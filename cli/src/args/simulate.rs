@@ -44,7 +44,7 @@ pub struct SimulateOptions {
     /// Leaves that agents are asked to renew early, such as 500/s [default: rotation.reissue_per_second of the policy]
     #[arg(long, value_name = "N/s", allow_hyphen_values = true, value_parser = budget)]
     pub budget: Option<u64>,
-    /// A banyan.toml, whose sections [leaf], [rotation] and [root] are the policy [default: what they are without a file]
+    /// A banyan.toml, whose sections `leaf`, `rotation` and `root` are the policy; without one they are as in a file that says nothing
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// What is left of the present root's life when the rotation begins [default: that of the live root, else what the

@@ -1,4 +1,4 @@
-//! `banyan root list|show|attest|prune`; what is said of one root is in [`ruling`].
+//! `banyan root list|show|attest|prune`; what is said of one root is in `ruling`.
 
 pub mod known;
 mod ruling;

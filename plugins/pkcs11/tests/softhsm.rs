@@ -211,7 +211,9 @@ fn lost_sessions_and_logins_are_opened_again_within_the_call() {
         "lost_sessions_and_logins_are_opened_again_within_the_call",
         &["mesh"],
         async |hsm| {
-            let keys = hsm.open("mesh", "threads = 2");
+            // One thread: a module that was ended under the feet of two gives the same handles again, and the session that one
+            // of them closes as lost is then the new one of the other.
+            let keys = hsm.open("mesh", "threads = 1");
             let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
             for round in 0..6 {
                 let session = hsm.session("mesh", UserType::User, PIN);
