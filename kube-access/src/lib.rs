@@ -20,6 +20,6 @@ pub use access::{Access, InCluster, POD_TOKEN};
 pub use connection::{Connection, Connections, cause};
 pub use exchange::{Answered, CallFailed, exchanged, parsed};
 pub use pods::{
-    POD_PAGE_BYTES, PodList, PodListMeta, PodMeta, PodObject, PodSpec, PodStatus, is_expired,
-    pods_listed, pods_watched,
+    POD_PAGE_BYTES, PodList, PodListMeta, PodMeta, PodObject, PodSpec, PodStatus, encoded,
+    is_expired, pods_listed, pods_watched,
 };

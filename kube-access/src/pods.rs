@@ -102,8 +102,9 @@ pub const fn is_expired(code: u16) -> bool {
     code == StatusCode::GONE.as_u16() || code == StatusCode::GATEWAY_TIMEOUT.as_u16()
 }
 
-/// As a value of a query.
-fn encoded(value: &str) -> String {
+/// Text as a value of a query.
+#[must_use]
+pub fn encoded(value: &str) -> String {
     let one = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
             char::from(byte).to_string()

@@ -2,6 +2,7 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
+use kube_access::encoded;
 
 use crate::names::Kind;
 
@@ -101,17 +102,6 @@ impl Call {
         let request = request.header(ACCEPT, self.accept).header(CONTENT_TYPE, JSON);
         request.body(B::from(self.body.clone())).map_err(|error| error.to_string())
     }
-}
-
-/// As a value of a query.
-fn encoded(value: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    value.bytes().map(one).collect()
 }
 
 #[cfg(test)]
