@@ -7,6 +7,7 @@ use console::exit::{Failure, Told};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
+use proto::banyan::admin::v1::ban_service_client::BanServiceClient;
 use proto::banyan::admin::v1::federation_service_client::FederationServiceClient;
 use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::replica_service_client::ReplicaServiceClient;
@@ -62,6 +63,14 @@ pub async fn federations(
     target: &AdminTarget,
 ) -> Result<FederationServiceClient<Channel>, Failure> {
     Ok(FederationServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for bans.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn bans(target: &AdminTarget) -> Result<BanServiceClient<Channel>, Failure> {
+    Ok(BanServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for waivers.

@@ -8,6 +8,7 @@ use demo::{BenchOptions, DemoOptions};
 mod about;
 mod agent;
 mod authority;
+mod ban;
 mod ceremony;
 mod clock;
 mod downstream;
@@ -34,6 +35,7 @@ pub use agent::{
     AgentStatusOptions, EnvoyConfigOptions,
 };
 pub use authority::{AuthorityAction, AuthorityOptions};
+pub use ban::{BanAction, BanOptions, Whom};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
 pub use downstream::{DownstreamAction, DownstreamOptions};
@@ -108,6 +110,8 @@ pub enum Verb {
     Simulate(SimulateOptions),
     /// Who else relies on the bundle? Parties without a leaf of this CA
     RelyingParty(RelyingPartyOptions),
+    /// Let agents, identities and keys get no certificate any more
+    Ban(BanOptions),
     /// Say for a time whose trust a rotation does not wait for
     Waiver(WaiverOptions),
     /// Believe members of other trust domains by their own bundles

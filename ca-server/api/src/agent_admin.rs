@@ -244,7 +244,7 @@ fn act((index, row): (u64, ActRow)) -> AgentAct {
 }
 
 /// The name that is meant: it may be given as SPIFFE id.
-fn name(given: &str, domain: &TrustDomain) -> Result<String, Refusal> {
+pub(crate) fn name(given: &str, domain: &TrustDomain) -> Result<String, Refusal> {
     let id = SpiffeId::parse(given).ok().filter(|id| id.trust_domain() == domain);
     let name = id.as_ref().and_then(SpiffeId::agent_name).unwrap_or(given);
     let fits = name.len() <= AGENT_NAME_LEN_MAX && SpiffeId::agent(domain, name).is_ok();

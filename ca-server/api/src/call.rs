@@ -89,6 +89,7 @@ impl Call {
     pub(crate) fn authenticate(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
         let caller = self.ca.authenticator.authenticate(self.credentials(), snapshot)?;
         self.believe(&caller);
+        self.ca.authorizer.not_banned(&caller)?;
         Ok(caller)
     }
 
@@ -108,6 +109,7 @@ impl Call {
         let former = FormerMembers { within: self.ca.evidence.return_within(), roots: &roots };
         let caller = self.ca.authenticator.returning(self.credentials(), snapshot, &former)?;
         self.believe(&caller);
+        self.ca.authorizer.not_banned(&caller)?;
         Ok(caller)
     }
 

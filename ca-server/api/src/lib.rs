@@ -12,6 +12,7 @@ mod agent;
 mod agent_admin;
 mod authority;
 mod backup;
+mod ban;
 mod call;
 mod clock;
 mod covers;

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
+use proto::banyan::admin::v1::ban_service_server::BanServiceServer;
 use proto::banyan::admin::v1::federation_service_server::FederationServiceServer;
 use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
 use proto::banyan::admin::v1::replica_service_server::ReplicaServiceServer;
@@ -46,6 +47,7 @@ use crate::admin::{Admin, OperatorSettings, Operators};
 use crate::agent::Agents;
 use crate::agent_admin::AgentAdmin;
 use crate::authority::AuthorityLooks;
+use crate::ban::Bans;
 use crate::documents::{self, ShownAs, serving};
 use crate::downstream::DownstreamCalls;
 use crate::downstream_admin::DownstreamAdmin;
@@ -320,6 +322,7 @@ impl Sockets {
             ));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
+            let bans = BanServiceServer::new(Bans::new(Arc::clone(ca), operators.clone()));
             let waivers = WaiverServiceServer::new(Waivers::new(Arc::clone(ca), operators.clone()));
             let federations =
                 FederationServiceServer::new(Federations::new(Arc::clone(ca), operators.clone()));
@@ -328,6 +331,7 @@ impl Sockets {
                 ReplicaServiceServer::new(Replicas::new(Arc::clone(ca), operators.clone()));
             routes
                 .add_service(federations.max_decoding_message_size(2 * DOCUMENT_BYTES_MAX))
+                .add_service(bans.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(waivers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(replicas.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -460,6 +464,7 @@ impl Front for ServerFront {
             AuthorityServiceServer::<AuthorityLooks>::NAME,
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
+            BanServiceServer::<Bans>::NAME,
             WaiverServiceServer::<Waivers>::NAME,
             FederationServiceServer::<Federations>::NAME,
             TokenServiceServer::<Tokens>::NAME,

@@ -14,6 +14,7 @@ use trust::{SpiffeId, SpkiHash, Timestamp, TrustDomain};
 use crate::authn::cluster::{OfNode, OnNode};
 use crate::authn::join_token::{JoinGrant, TokenUse};
 use crate::authn::{Caller, CallerKind};
+use crate::bans::StandingBan;
 use crate::refusal::{Reason, Refusal, echoed};
 
 /// How long a join token may be used again with the same key, for an answer that was lost.
@@ -47,11 +48,9 @@ pub enum KeyStanding {
     Free,
     /// It is a key of this CA: of a root, an issuer or a server, present or retired.
     OfCa,
-    /// An operator blocked it.
-    Blocked,
 }
 
-/// Knows the registered agents.
+/// Knows the registered agents, and who is banned.
 pub trait Agents: Send + Sync + Debug {
     /// The agent with this name; `None` if it is not registered.
     ///
@@ -61,6 +60,9 @@ pub trait Agents: Send + Sync + Debug {
 
     /// Notes that this agent proved itself, now.
     fn saw(&self, name: &str);
+
+    /// The ban that keeps this identity, or whoever has this key, from a certificate.
+    fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan>;
 }
 
 /// A registered agent.
@@ -279,6 +281,7 @@ impl Authorizer {
             }
             CallerKind::Jwt(claims) => {
                 let identity = claims.identity.clone();
+                self.may_join(&identity, &spki)?;
                 (agent_name(&identity, &spki), vec![identity], None, Some(claims.caller()))
             }
             CallerKind::Workload { .. } | CallerKind::Agent { .. } => {
@@ -305,6 +308,7 @@ impl Authorizer {
         snapshot: &Snapshot,
     ) -> Result<Registration, Refusal> {
         let agent = format!("{}{}", granted.agents(), of_key(&csr.public_key().hash()));
+        self.may_join(&granted.caller().identity, &csr.public_key().hash())?;
         if self.find(&agent)?.is_some_and(|record| record.banned) {
             return Err(banned());
         }
@@ -344,6 +348,34 @@ impl Authorizer {
         }
     }
 
+    /// Whether a caller is banned that has proven who it is. What it asks for is judged apart.
+    ///
+    /// # Errors
+    /// The refusal of one that is, by its identity or by the key of its certificate.
+    pub fn not_banned(&self, caller: &Caller) -> Result<(), Refusal> {
+        let ban = match caller.kind() {
+            CallerKind::Workload { identity, spki, .. } => self.agents.ban_on(identity, spki),
+            CallerKind::Agent { name, spki, .. } => self.agents.ban_on(&self.agent_id(name)?, spki),
+            // What it is for is judged when it is asked for.
+            CallerKind::Jwt(_) | CallerKind::JoinToken { .. } => None,
+        };
+        match (ban, caller.kind()) {
+            (None, _) => Ok(()),
+            (Some(ban), CallerKind::Agent { .. }) => Err(ban.refusal_of_agent()),
+            (Some(ban), _) => Err(ban.refusal()),
+        }
+    }
+
+    /// Whoever is banned gets nothing by joining as an agent either.
+    fn may_join(&self, identity: &SpiffeId, key: &SpkiHash) -> Result<(), Refusal> {
+        self.agents.ban_on(identity, key).map_or(Ok(()), |ban| Err(ban.refusal()))
+    }
+
+    /// Whether this is a key of the CA's own.
+    pub fn is_of_ca(&self, key: &SpkiHash, snapshot: &Snapshot) -> bool {
+        self.key_is_free(key, snapshot).is_err()
+    }
+
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, Refusal> {
         self.agents.find(name).map_err(|error| {
             tracing::error!(%error, "agents cannot be authorized");
@@ -373,11 +405,15 @@ impl Authorizer {
         snapshot: &Snapshot,
     ) -> Result<AuthorizedRequest, Refusal> {
         let Asked { csr, ttl } = asked;
+        let key = csr.public_key().hash();
         if identity.trust_domain() != &self.trust_domain {
             let text = "the identity is of another trust domain";
             return Err(Refusal::new(Reason::IdentityNotEntitled, text));
         }
-        self.key_is_free(&csr.public_key().hash(), snapshot)?;
+        self.key_is_free(&key, snapshot)?;
+        if let Some(ban) = self.agents.ban_on(&identity, &key) {
+            return Err(ban.refusal());
+        }
         // Those of a channel's holder were compared before.
         if self.name_mismatch == NameMismatch::Refuse && holder != Holder::ChannelTrusted {
             names_agree(csr.names(), &identity, &[])?;
@@ -400,10 +436,6 @@ impl Authorizer {
             KeyStanding::OfCa => {
                 Err(Refusal::new(Reason::KeyOfCa, "the CSR is for a key of this CA"))
             }
-            KeyStanding::Blocked => Err(Refusal::new(
-                Reason::KeyBlocked,
-                "the CSR's key is blocked: generate a new one",
-            )),
         }
     }
 }

@@ -16,6 +16,7 @@
 
 pub mod authn;
 pub mod authz;
+pub mod bans;
 pub mod bounded_cache;
 #[cfg(test)]
 #[path = "../../issuance/src/fixture.rs"]

@@ -161,7 +161,7 @@ reasons! {
     CsrTrustDomainForeign = "CSR_TRUST_DOMAIN_FOREIGN", PermissionDenied, None;
     /// The CSR is for a key of this CA, present or retired.
     KeyOfCa = "KEY_OF_CA", PermissionDenied, None;
-    /// The key is blocked.
+    /// An operator banned the key.
     KeyBlocked = "KEY_BLOCKED", PermissionDenied, None;
     /// The request has no credential.
     CredentialMissing = "CREDENTIAL_MISSING", Unauthenticated, None;
@@ -252,12 +252,16 @@ reasons! {
     IdentityNotEntitled = "IDENTITY_NOT_ENTITLED", PermissionDenied, None;
     /// The identity is reserved for the CA and its agents.
     IdentityReserved = "IDENTITY_RESERVED", PermissionDenied, None;
+    /// An operator banned the identity.
+    IdentityBanned = "IDENTITY_BANNED", PermissionDenied, None;
     /// The agent is not registered, or with another key.
     AgentUnknown = "AGENT_UNKNOWN", PermissionDenied, None;
     /// The agent is banned.
     AgentBanned = "AGENT_BANNED", PermissionDenied, None;
     /// No agent of this name is registered, or the name is not banned, so nothing can be done about it.
     AgentNotRegistered = "AGENT_NOT_REGISTERED", NotFound, None;
+    /// There is no such ban.
+    BanUnknown = "BAN_UNKNOWN", NotFound, None;
     /// The caller, or all callers together, have as many agents as they may.
     RegistrationsExhausted = "REGISTRATIONS_EXHAUSTED", ResourceExhausted, Some(60);
     /// No such leaf is alive, so nothing can be done about it.

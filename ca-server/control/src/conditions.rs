@@ -14,6 +14,7 @@ use trust::{RootId, Serial, Timestamp};
 use crate::age::Due;
 use crate::authority_upkeep::Drift;
 use crate::away;
+use crate::bans;
 use crate::ca::Ca;
 use crate::explain;
 use crate::exposure;
@@ -142,7 +143,7 @@ pub fn persons(ca: &Ca) -> Vec<String> {
     let troubles = ca.authority_troubles.borrow();
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
     let waiting = waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text));
-    waiting.chain(waivers(ca)).collect()
+    waiting.chain(waivers(ca)).chain(bans::standing(ca, ca.clock.now())).collect()
 }
 
 /// Waivers that stand: while they do, nothing is waited for of those whom they cover.

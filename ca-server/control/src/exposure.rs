@@ -7,6 +7,7 @@ use rotation::{RootEntry, RootState, State};
 use trust::plain::counted;
 use trust::{RootId, Serial, SpiffeId, Timestamp};
 
+use crate::bans;
 use crate::ca::Ca;
 use crate::explain::kind_name;
 
@@ -14,6 +15,8 @@ use crate::explain::kind_name;
 const PAGE: usize = 1_000;
 /// Leaves that are told by name.
 const NAMED_MAX: usize = 100;
+/// Why nobody is asked to renew what is banned.
+const BANNED: &str = "it is banned, so it gets no newer leaf and keeps this one: `banyan ban list`";
 
 /// Who holds leaves of a root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,9 +58,16 @@ pub fn of(ca: &Ca, root: RootId) -> Exposure {
     let (mut counting, mut after) = (Counting::default(), None);
     loop {
         let page = ca.ledger.rows(&filter, after, PAGE);
-        page.rows
-            .iter()
-            .for_each(|live| counting.count(live, |agent| ca.sessions.is_connected(agent)));
+        page.rows.iter().for_each(|live| {
+            let why = match bans::of_row(ca, &live.row) {
+                Some(_) => Some(BANNED),
+                None => {
+                    let (kind, agent) = (live.row.kind, live.row.agent.as_deref());
+                    out_of_reach(kind, agent, |agent| ca.sessions.is_connected(agent))
+                }
+            };
+            counting.count(live, why);
+        });
         after = page.next;
         if after.is_none() {
             return counting.ended();
@@ -73,9 +83,8 @@ struct Counting {
 }
 
 impl Counting {
-    fn count(&mut self, live: &LiveRow, is_connected: impl Fn(&str) -> bool) {
+    fn count(&mut self, live: &LiveRow, why: Option<&'static str>) {
         let row = &live.row;
-        let why = out_of_reach(row.kind, row.agent.as_deref(), is_connected);
         let exposure = &mut self.exposure;
         exposure.leaves += 1;
         if !matches!(row.kind, RowKind::Own | RowKind::AgentIdentity) {

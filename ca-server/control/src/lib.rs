@@ -23,7 +23,7 @@
 //! | [`federated`] | what is known of other trust domains |
 //! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`], [`machine`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
-//! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`] | what operators see |
+//! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`], [`bans`] | what operators see |
 //! | [`explain`], [`forecast`] | where a rotation stands, who holds its gate, and what one would wait for |
 //! | [`metrics`], [`gauges`], [`metered`] | what is counted |
 //!
@@ -34,6 +34,7 @@ pub mod age;
 pub mod authority_health;
 pub mod authority_upkeep;
 mod away;
+pub mod bans;
 pub mod bundles;
 pub mod ca;
 pub mod ca_keys;

@@ -230,13 +230,10 @@ impl Index {
         }
     }
 
-    /// The rows that count and whose identities are asked for.
-    pub(crate) fn rows_asked(
-        &self,
-        asked: impl Fn(&SpiffeId) -> bool,
-    ) -> impl Iterator<Item = LiveRow> {
+    /// The rows that count and are asked for.
+    pub(crate) fn rows_asked(&self, asked: impl Fn(&Row) -> bool) -> impl Iterator<Item = LiveRow> {
         let rows = self.rows.numbered().map(|(_, live)| live);
-        rows.filter(move |live| live.counts() && asked(&live.row.identity))
+        rows.filter(move |live| live.counts() && asked(&live.row))
     }
 
     /// One such row of each identity that has any.

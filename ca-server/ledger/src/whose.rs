@@ -6,7 +6,7 @@ use trust::{Cover, Serial, SpiffeId, Timestamp};
 
 use crate::aggregates::Aggregates;
 use crate::ledger::Ledger;
-use crate::row::LiveRow;
+use crate::row::{LiveRow, Row};
 
 impl Ledger {
     /// Serials and ends of rows that count as an agent's and are not among those that it says it knows: at most `limit`,
@@ -40,6 +40,12 @@ impl Ledger {
     /// The rows that count and whose identities are asked for. Every row is looked at.
     #[must_use]
     pub fn rows_of(&self, asked: impl Fn(&SpiffeId) -> bool) -> Vec<LiveRow> {
+        self.rows_where(|row| asked(&row.identity))
+    }
+
+    /// The rows that count and are asked for. Every row is looked at.
+    #[must_use]
+    pub fn rows_where(&self, asked: impl Fn(&Row) -> bool) -> Vec<LiveRow> {
         self.shared.index().rows_asked(asked).collect()
     }
 

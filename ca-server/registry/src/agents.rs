@@ -49,13 +49,14 @@ impl AgentRegistry {
     pub fn agent(&self, name: &str) -> Option<(AgentRow, bool)> {
         let tables = self.read();
         let row = tables.agents.get(name)?;
-        Some((row.clone(), tables.is_banned(name, row.caller.is_some())))
+        let now = self.0.membership.clock.now();
+        Some((row.clone(), tables.is_banned(name, row.caller.is_some(), now)))
     }
 
     /// How many agents are registered, and how many names are banned.
     pub fn agents_total(&self) -> (usize, usize) {
         let tables = self.read();
-        (tables.agents.len(), tables.bans.len())
+        (tables.agents.len(), tables.banned_names(self.0.membership.clock.now()))
     }
 
     /// What to say while there is no place for one more but somebody else's.
@@ -80,11 +81,12 @@ impl AgentRegistry {
     pub fn expected(&self) -> (Duration, usize) {
         let (inner, tables) = (&self.0, self.read());
         let (served, since) = inner.since_opened();
+        let now = inner.membership.clock.now();
         let lately = inner.membership.limits.idle_after + inner.write_seen_every();
         let is_expected = |(name, row): &(&String, &AgentRow)| {
             row.seen.served <= served
                 && Duration::from_secs(served - row.seen.served) <= lately
-                && !tables.is_banned(name, row.caller.is_some())
+                && !tables.is_banned(name, row.caller.is_some(), now)
         };
         let expected = tables.agents.iter().filter(is_expected).count();
         (since, expected)
@@ -327,7 +329,8 @@ impl Inner {
 
     fn listed(&self, tables: &Tables, name: &str, row: &AgentRow) -> ListedAgent {
         let seen = newest(row, self.lock_seen().get(name)).at;
-        let banned = tables.is_banned(name, row.caller.is_some());
+        let now = self.membership.clock.now();
+        let banned = tables.is_banned(name, row.caller.is_some(), now);
         ListedAgent { name: name.to_owned(), row: row.clone(), seen, banned }
     }
 

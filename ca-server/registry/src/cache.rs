@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use stores::{Entry, Key, Version, Versioned};
 use trust::Timestamp;
 
+use crate::ban_row::Ban;
 use crate::error::RegistryError;
 use crate::row::{Kind, Row};
 use crate::rows::{BanRow, RelyingPartyRow};
@@ -280,11 +281,11 @@ pub(crate) struct Found {
 /// What counts in the place of a row that cannot be read: whoever it is about is refused or waited for, and not let in.
 fn instead(kind: Kind, id: &str) -> Option<Row> {
     match kind {
-        // That the name is banned its key says.
+        // Who is banned its key says.
         Kind::Bans => {
             let reason = "the row of the ban cannot be read".to_owned();
-            let row = BanRow { by: String::new(), reason, at: Timestamp::default() };
-            Some(Row::Ban(id.to_owned(), Some(row)))
+            let word = BanRow { by: String::new(), reason, at: Timestamp::default() };
+            Some(Row::Ban(id.to_owned(), Some(Ban::for_good(word))))
         }
         Kind::RelyingParties => {
             let row = RelyingPartyRow {
@@ -311,7 +312,7 @@ fn instead(kind: Kind, id: &str) -> Option<Row> {
 const fn meanwhile(kind: Kind) -> &'static str {
     match kind {
         Kind::Bans => {
-            "the name counts as banned meanwhile; `banyan agent ban` or `banyan agent unban` writes it anew"
+            "whom its key names counts as banned meanwhile; `banyan ban add` or `banyan ban remove` writes it anew"
         }
         Kind::Downstreams => {
             "the row that was there before counts meanwhile, and the next start is refused; `banyan downstream remove` removes it"

@@ -80,6 +80,9 @@ pub enum RegistryError {
     /// The name is not banned.
     #[error("{0:?} is not banned")]
     NotBanned(String),
+    /// Nobody banned that.
+    #[error("there is no ban of {0}")]
+    BanUnknown(String),
     /// One JWT caller has as many agents as it may, and all are connected.
     #[error("{caller} has {most} agents, all connected, which is the most for one caller")]
     CallerFull {
@@ -169,6 +172,7 @@ impl RegistryError {
             }
             Self::AgentUnknown(_) => "`banyan agent list` shows those that are",
             Self::NotBanned(_) => "`banyan agent list --banned` shows the names that are",
+            Self::BanUnknown(_) => "`banyan ban list` shows those that there are",
             Self::RelyingPartyUnknown(_) => {
                 "`banyan relying-party list` shows those that there are"
             }

@@ -207,7 +207,7 @@ async fn a_row_that_was_edited_is_named_lets_nobody_in_and_is_written_anew() {
         for named in ["bans/bad", "agents/node-1", "relying-parties/mount", "checksum is wrong"] {
             assert!(said.contains(named), "{named} is missing in {said}");
         }
-        assert!(registry.read().is_banned("bad", false), "its key says so");
+        assert!(registry.read().is_banned("bad", false, NOW), "its key says so");
         assert!(registry.agent("node-1").is_none());
         assert_eq!(registry.unconfirmed(Sequence(1), NOW).unbounded, 1, "a gate waits for it");
         let word = Confirmation { sequence: Sequence(1), by: "bob".to_owned(), at: NOW };
@@ -221,7 +221,7 @@ async fn a_row_that_was_edited_is_named_lets_nobody_in_and_is_written_anew() {
     for server in [&one, &two] {
         eventually("mended", || server.registry.troubles().is_empty()).await;
         assert!(server.registry.agent("node-1").is_some());
-        assert!(!server.registry.read().is_banned("bad", false));
+        assert!(!server.registry.read().is_banned("bad", false, NOW));
     }
 }
 

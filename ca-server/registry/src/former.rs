@@ -11,6 +11,7 @@ use redb::{
 use serde::de::DeserializeOwned;
 use stores::{SharedStore, settle};
 
+use crate::ban_row::Ban;
 use crate::error::TakeOverError;
 use crate::row::{Kind, Row};
 
@@ -91,7 +92,7 @@ fn load(database: &Database) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     rows.extend(table(&transaction, RELYING_PARTIES)?.into_iter().map(named));
     let named = |(name, row)| Row::Downstream(name, Some(row));
     rows.extend(table(&transaction, DOWNSTREAMS)?.into_iter().map(named));
-    let named = |(name, row)| Row::Ban(name, Some(row));
+    let named = |(name, row)| Row::Ban(name, Some(Ban::for_good(row)));
     rows.extend(table(&transaction, BANS)?.into_iter().map(named));
     for (root, row) in table(&transaction, ATTESTED)? {
         let root = root.parse().map_err(|_| format!("{root:?} is no root"))?;

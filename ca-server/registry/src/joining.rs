@@ -99,7 +99,7 @@ impl Inner {
     /// The rows to write so that a newcomer is registered: its own, and those that give way to it.
     fn joined(&self, tables: &Cache, joining: &Joining) -> Result<Vec<Write>, RegistryError> {
         let Newcomer { name, spki, identities, caller } = &joining.newcomer;
-        if tables.is_banned(name, caller.is_some()) {
+        if tables.is_banned(name, caller.is_some(), joining.now) {
             return Err(RegistryError::Banned(name.clone()));
         }
         let known = tables.agents.get(name);

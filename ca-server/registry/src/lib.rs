@@ -10,6 +10,8 @@
 
 mod agents;
 mod attested;
+mod ban_row;
+mod bans;
 mod cache;
 mod change;
 mod coverage;
@@ -41,6 +43,7 @@ mod tokens;
 mod waiver_row;
 mod waivers;
 
+pub use ban_row::{Ban, BanSubject};
 pub use coverage::Coverage;
 pub use error::{RegistryError, RegistryUnreadable, TakeOverError};
 pub use federation_row::{Checked, EndpointProfile, FederationRow, ForeignBundle, ForeignRefused};

@@ -2,9 +2,11 @@
 
 use auth::authn::join_token::{JoinGrant, JoinTokenRefused, JoinTokens, TokenUse};
 use auth::authz::{AgentRecord, Agents, RegistryUnreadable};
+use auth::bans::StandingBan;
 use auth::refusal::{Reason, Refusal};
-use trust::Timestamp;
+use trust::{SpiffeId, SpkiHash, Timestamp};
 
+use crate::ban_row::BanSubject;
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
 use crate::rows::TokenHash;
@@ -38,6 +40,16 @@ impl Agents for AgentRegistry {
     fn saw(&self, name: &str) {
         Self::saw(self, name);
     }
+
+    fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan> {
+        let (subject, ban) = Self::ban_on(self, identity, key)?;
+        Some(StandingBan {
+            is_of_key: matches!(subject, BanSubject::Key(_)),
+            of: subject.to_string(),
+            by: ban.word.by,
+            lifted_with: format!("`banyan ban remove {}`", subject.options()),
+        })
+    }
 }
 
 impl From<RegistryError> for Refusal {
@@ -62,6 +74,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => {
                 Reason::AgentNotRegistered
             }
+            RegistryError::BanUnknown(_) => Reason::BanUnknown,
             RegistryError::CallerFull { .. }
             | RegistryError::CallerTooFast { .. }
             | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,

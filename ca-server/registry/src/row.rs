@@ -9,11 +9,11 @@ use stores::marked::{mark, unmark};
 use stores::{InvalidKey, Key, ReadError, Space, spaces};
 use trust::RootId;
 
+use crate::ban_row::Ban;
 use crate::error::RegistryError;
 use crate::federation_row::FederationRow;
 use crate::rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
-    id_of,
+    ActRow, AgentRow, AttestedRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow, id_of,
 };
 use crate::waiver_row::WaiverRow;
 
@@ -38,7 +38,8 @@ pub(crate) enum Kind {
 /// A row, or with `None` that it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Row {
-    Ban(String, Option<BanRow>),
+    /// By the id of its row.
+    Ban(String, Option<Ban>),
     Downstream(String, Option<DownstreamRow>),
     RelyingParty(String, Option<RelyingPartyRow>),
     Attested(RootId, Option<AttestedRow>),
@@ -168,7 +169,7 @@ impl Row {
     /// The value that is stored under its key; `None` if the key shall go.
     pub(crate) fn value(&self, key: &Key) -> Result<Option<Vec<u8>>, RegistryError> {
         let body = match self {
-            Self::Ban(_, row) => body(row),
+            Self::Ban(id, row) => row.as_ref().map(|ban| ban.body(id)).transpose(),
             Self::Downstream(_, row) => body(row),
             Self::RelyingParty(_, row) => body(row),
             Self::Attested(_, row) => body(row),

@@ -10,6 +10,8 @@ use trust::Timestamp;
 
 use auth::authz::JOIN_TOKEN_RETRY;
 
+use crate::ban_row::{Ban, BanSubject};
+use crate::bans::BANS_MAX;
 use crate::cache::{Cache, Write};
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
@@ -17,8 +19,6 @@ use crate::row::{Kind, Row};
 use crate::rows::{ActRow, BanRow, TokenHash, TokenRow, id_of};
 use crate::tables::Tables;
 
-/// Names that may be banned.
-pub(crate) const BANS_MAX: usize = 10_000;
 /// Acts that are kept.
 const ACTS_MAX: usize = 1_000;
 /// Digits at the end of the name of an agent that joined with a JWT.
@@ -86,7 +86,8 @@ impl AgentRegistry {
             Ruling::Remove => self.remove(name, sentence.at).await?,
             Ruling::Ban => {
                 let ban = move |_: &Cache| {
-                    Ok((vec![Write::of(Row::Ban(name.clone(), Some(sentence.clone())))], ()))
+                    let row = Some(Ban::for_good(sentence.clone()));
+                    Ok((vec![Write::of(Row::Ban(name.clone(), row))], ()))
                 };
                 self.change(ban).await?;
             }
@@ -100,7 +101,7 @@ impl AgentRegistry {
     }
 
     /// Writes down what an operator does, under the next index that is free.
-    async fn note(&self, act: ActRow) -> Result<(), RegistryError> {
+    pub(crate) async fn note(&self, act: ActRow) -> Result<(), RegistryError> {
         self.change(move |tables| {
             let mut writes = vec![Write::of(Row::Act(tables.next_act(), Some(act.clone())))];
             let surplus = (tables.acts.len() + 1).saturating_sub(ACTS_MAX);
@@ -138,12 +139,15 @@ impl AgentRegistry {
         .await
     }
 
-    /// Bans by name, after this one.
+    /// Bans of names of agents, after this one.
     pub fn bans_after(&self, after: &str, limit: usize) -> Vec<(String, BanRow)> {
         let tables = self.read();
-        let page =
-            tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).take(limit);
-        page.map(|(name, row)| (name.clone(), row.clone())).collect()
+        let page = tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let names = page.filter_map(|(id, ban)| match BanSubject::of_id(id)? {
+            BanSubject::Agent(name) => Some((name, ban.word.clone())),
+            BanSubject::Identity(_) | BanSubject::Key(_) => None,
+        });
+        names.take(limit).collect()
     }
 
     /// What operators did, from this index on.
@@ -154,12 +158,6 @@ impl AgentRegistry {
 }
 
 impl Tables {
-    /// Whether a name is refused. For who joins with a JWT, a ban of the identity's path counts for every key.
-    pub(crate) fn is_banned(&self, name: &str, by_jwt: bool) -> bool {
-        let family = name.rsplit_once('/').map(|(family, _)| family).filter(|_| by_jwt);
-        self.bans.contains_key(name) || family.is_some_and(|family| self.bans.contains_key(family))
-    }
-
     fn judged(&self, ruling: Ruling, name: &str, now: Timestamp) -> Result<Ruled, RegistryError> {
         let agents = self.under(name);
         let was_banned = self.bans.contains_key(name);

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use trust::RootId;
 
+use crate::ban_row::{Ban, BanSubject};
 use crate::federation_row::FederationRow;
 use crate::row::Row;
 use crate::rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
+    ActRow, AgentRow, AttestedRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
 };
 use crate::waiver_row::WaiverRow;
 
@@ -18,7 +19,8 @@ pub(crate) struct Tables {
     pub(crate) agents: BTreeMap<String, AgentRow>,
     /// The agents of each JWT caller. Follows from `agents`.
     pub(crate) callers: HashMap<String, BTreeSet<String>>,
-    pub(crate) bans: BTreeMap<String, BanRow>,
+    /// By the ids of their rows.
+    pub(crate) bans: BTreeMap<String, Ban>,
     /// What operators did, oldest first.
     pub(crate) acts: BTreeMap<u64, ActRow>,
     /// For how many seconds servers had served this registry when it was last written down.
@@ -39,10 +41,10 @@ impl Tables {
     pub(crate) fn put(&mut self, row: Row) -> Vec<String> {
         match row {
             Row::Agent(name, row) => return self.put_agent(name, row),
-            Row::Ban(name, row) => {
-                let bans = row.is_some();
-                set(&mut self.bans, name.clone(), row);
-                return if bans { self.under(&name) } else { Vec::new() };
+            Row::Ban(id, row) => {
+                let subject = row.is_some().then(|| BanSubject::of_id(&id)).flatten();
+                set(&mut self.bans, id, row);
+                return subject.map(|subject| self.agents_of(&subject)).unwrap_or_default();
             }
             Row::Token(hash, row) => match row {
                 Some(row) => drop(self.tokens.insert(hash, row)),
@@ -66,7 +68,7 @@ impl Tables {
     pub(crate) fn has(&self, row: &Row) -> bool {
         match row {
             Row::Agent(name, row) => self.agents.get(name) == row.as_ref(),
-            Row::Ban(name, row) => self.bans.get(name) == row.as_ref(),
+            Row::Ban(id, row) => self.bans.get(id) == row.as_ref(),
             Row::Token(hash, row) => self.tokens.get(hash) == row.as_ref(),
             Row::Act(index, row) => self.acts.get(index) == row.as_ref(),
             Row::Served(secs) => *secs == Some(self.served),

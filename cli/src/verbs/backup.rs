@@ -259,7 +259,8 @@ fn what_follows(backup: &Backup) -> String {
          - bundles: if agents hold one above {}, no bundle and no signer changes, and nobody new is let in, until you run `banyan \
          state continue`; `banyan state show` says so once agents have connected\n\
          - agents, tokens and bans: who joined since needs a new token, a token that was used since can be used again until it \
-         ends (`banyan token list`, `banyan token revoke ID`), and whoever was banned since is not (`banyan agent ban`)\n\
+         ends (`banyan token list`, `banyan token revoke ID`), and whoever was banned since is not (`banyan ban \
+         list` shows the bans that are left, the journal of the other state names the others: `banyan ban add`)\n\
          {NOT_IN_IT}",
         header.sequence
     );

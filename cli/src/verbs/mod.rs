@@ -4,6 +4,7 @@ pub mod about;
 pub mod agent;
 pub mod authority;
 mod backup;
+pub mod ban;
 pub mod ceremony;
 pub mod clock;
 pub mod config;

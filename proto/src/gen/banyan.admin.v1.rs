@@ -4350,6 +4350,1193 @@ pub mod agent_admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListLeavesRequest {
+    /// Only leaves under this root, SHA-256 of its DER; empty for all.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// Only leaves of this kind: "agent-held", "csr-only", "channel-trusted", "own" or "agent-identity"; empty for all.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Only leaves behind this agent; its name or its SPIFFE id.
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    /// Only leaves of this identity.
+    #[prost(string, tag = "4")]
+    pub identity: ::prost::alloc::string::String,
+    /// Only leaves that hold the present gate of a rotation.
+    #[prost(bool, tag = "5")]
+    pub holding: bool,
+    /// Only leaves that an operator's word called gone, whether they count again or not.
+    #[prost(bool, tag = "6")]
+    pub forgotten: bool,
+    /// `next` of the page before; empty begins with the first.
+    #[prost(bytes = "vec", tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "8")]
+    pub limit: u32,
+    /// Also leaves that were given up or have a successor: they hold no gate, and their holders may yet show them.
+    #[prost(bool, tag = "9")]
+    pub ended: bool,
+}
+impl ::prost::Name for ListLeavesRequest {
+    const NAME: &'static str = "ListLeavesRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListLeavesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListLeavesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListLeavesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub leaves: ::prost::alloc::vec::Vec<Leaf>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(bytes = "vec", tag = "2")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for ListLeavesResponse {
+    const NAME: &'static str = "ListLeavesResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListLeavesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListLeavesResponse".into()
+    }
+}
+/// One leaf that may live. All times are seconds since the Unix epoch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leaf {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// Name of the agent that reports about it; empty when none does.
+    #[prost(string, tag = "4")]
+    pub agent: ::prost::alloc::string::String,
+    /// SHA-256 of the DER of the root that it chains to, and of its issuer.
+    #[prost(bytes = "vec", tag = "5")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub issuer: ::prost::alloc::vec::Vec<u8>,
+    #[prost(int64, tag = "7")]
+    pub not_after: i64,
+    /// Sequence of the bundle that it was born under, the newest that its holder is known to have, and by which evidence class.
+    #[prost(uint64, tag = "8")]
+    pub born: u64,
+    #[prost(uint64, tag = "9")]
+    pub applied: u64,
+    #[prost(string, tag = "10")]
+    pub evidence: ::prost::alloc::string::String,
+    /// The gate of the rotation under way that it holds: "trust", "leaf" or "converged"; empty for none.
+    #[prost(string, tag = "11")]
+    pub holds: ::prost::alloc::string::String,
+    /// Whether its agent is connected, and when it last said anything; 0 for never since the server started.
+    #[prost(bool, tag = "12")]
+    pub agent_connected: bool,
+    #[prost(int64, tag = "13")]
+    pub agent_last_seen: i64,
+    /// "" for one that counts and always did; "forgotten" while an operator's word stands that nobody holds it; "held after all"
+    /// once a holder showed that it does, so that it counts again.
+    #[prost(string, tag = "14")]
+    pub forgotten: ::prost::alloc::string::String,
+    /// Whether its holder takes its trust from elsewhere than from its agent.
+    #[prost(bool, tag = "15")]
+    pub own_trust: bool,
+}
+impl ::prost::Name for Leaf {
+    const NAME: &'static str = "Leaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Leaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Leaf".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetLeavesRequest {
+    /// Serial numbers, 1 to 1000.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Who says so, and why. Both are required, and kept in the journal.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Also those whose agents are connected and have not given them up.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for ForgetLeavesRequest {
+    const NAME: &'static str = "ForgetLeavesRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgetLeavesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgetLeavesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForgetLeavesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub leaves: ::prost::alloc::vec::Vec<ForgottenLeaf>,
+    /// The gate of the rotation under way that any of them holds, and how many leaves hold it before and after; empty for none.
+    #[prost(string, tag = "2")]
+    pub gate: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub holds_before: u64,
+    #[prost(uint64, tag = "4")]
+    pub holds_after: u64,
+}
+impl ::prost::Name for ForgetLeavesResponse {
+    const NAME: &'static str = "ForgetLeavesResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgetLeavesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgetLeavesResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgottenLeaf {
+    /// As it was before.
+    #[prost(message, optional, tag = "1")]
+    pub leaf: ::core::option::Option<Leaf>,
+    /// Whether its agent says that it is held, so that only `force` lets it go.
+    #[prost(bool, tag = "2")]
+    pub held: bool,
+    /// Who would break if the word is wrong, and until when: one sentence.
+    #[prost(string, tag = "3")]
+    pub risk: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ForgottenLeaf {
+    const NAME: &'static str = "ForgottenLeaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgottenLeaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgottenLeaf".into()
+    }
+}
+/// Generated client implementations.
+pub mod leaf_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks at the rows of the ledger, and ends those whose holders are gone.
+    #[derive(Debug, Clone)]
+    pub struct LeafServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> LeafServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> LeafServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            LeafServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
+        /// or none, and yet a next one.
+        pub async fn list_leaves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLeavesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.LeafService/ListLeaves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ListLeaves"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
+        pub async fn forget_leaves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetLeavesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.LeafService/ForgetLeaves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ForgetLeaves"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod leaf_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with LeafServiceServer.
+    #[async_trait]
+    pub trait LeafService: std::marker::Send + std::marker::Sync + 'static {
+        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
+        /// or none, and yet a next one.
+        async fn list_leaves(
+            &self,
+            request: tonic::Request<super::ListLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLeavesResponse>,
+            tonic::Status,
+        >;
+        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
+        async fn forget_leaves(
+            &self,
+            request: tonic::Request<super::ForgetLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetLeavesResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks at the rows of the ledger, and ends those whose holders are gone.
+    #[derive(Debug)]
+    pub struct LeafServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> LeafServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for LeafServiceServer<T>
+    where
+        T: LeafService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.LeafService/ListLeaves" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListLeavesSvc<T: LeafService>(pub Arc<T>);
+                    impl<
+                        T: LeafService,
+                    > tonic::server::UnaryService<super::ListLeavesRequest>
+                    for ListLeavesSvc<T> {
+                        type Response = super::ListLeavesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListLeavesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeafService>::list_leaves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListLeavesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.LeafService/ForgetLeaves" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetLeavesSvc<T: LeafService>(pub Arc<T>);
+                    impl<
+                        T: LeafService,
+                    > tonic::server::UnaryService<super::ForgetLeavesRequest>
+                    for ForgetLeavesSvc<T> {
+                        type Response = super::ForgetLeavesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForgetLeavesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeafService>::forget_leaves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetLeavesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for LeafServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.LeafService";
+    impl<T> tonic::server::NamedService for LeafServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Whom a ban is about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BanSubject {
+    #[prost(oneof = "ban_subject::Subject", tags = "1, 2, 3")]
+    pub subject: ::core::option::Option<ban_subject::Subject>,
+}
+/// Nested message and enum types in `BanSubject`.
+pub mod ban_subject {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Subject {
+        /// Name of an agent; for who joins with a JWT, the path of the identity: every agent of it.
+        #[prost(string, tag = "1")]
+        Agent(::prost::alloc::string::String),
+        /// A workload's SPIFFE id, or one with `/*` behind it for all below. The CA's own names and those of agents are in none.
+        #[prost(string, tag = "2")]
+        Identity(::prost::alloc::string::String),
+        /// SHA-256 of the DER of a SubjectPublicKeyInfo.
+        #[prost(bytes, tag = "3")]
+        Key(::prost::alloc::vec::Vec<u8>),
+    }
+}
+impl ::prost::Name for BanSubject {
+    const NAME: &'static str = "BanSubject";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.BanSubject".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.BanSubject".into()
+    }
+}
+/// One ban. All times are seconds since the Unix epoch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StandingBan {
+    #[prost(message, optional, tag = "1")]
+    pub subject: ::core::option::Option<BanSubject>,
+    /// When it is over; 0 for never. Whether it still stands.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
+    #[prost(bool, tag = "3")]
+    pub stands: bool,
+    /// Who said so, why, and when.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "6")]
+    pub at: i64,
+}
+impl ::prost::Name for StandingBan {
+    const NAME: &'static str = "StandingBan";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.StandingBan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.StandingBan".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListStandingBansRequest {
+    /// `next` of the page before; empty begins with the first.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListStandingBansRequest {
+    const NAME: &'static str = "ListStandingBansRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListStandingBansRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListStandingBansRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListStandingBansResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub bans: ::prost::alloc::vec::Vec<StandingBan>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListStandingBansResponse {
+    const NAME: &'static str = "ListStandingBansResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListStandingBansResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListStandingBansResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddBanRequest {
+    #[prost(message, optional, tag = "1")]
+    pub subject: ::core::option::Option<BanSubject>,
+    /// For how long it stands: 60 to 315360000; 0 until it is lifted.
+    #[prost(int64, tag = "2")]
+    pub lasts_seconds: i64,
+    /// Who says so, and why. The reason is required; both are kept in the journal.
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// The identity once more, where the ban is about everybody or about whoever asks for it.
+    #[prost(string, tag = "5")]
+    pub confirm: ::prost::alloc::string::String,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for AddBanRequest {
+    const NAME: &'static str = "AddBanRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddBanRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddBanRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddBanResponse {
+    #[prost(message, optional, tag = "1")]
+    pub ban: ::core::option::Option<StandingBan>,
+    /// The ban about the same whose place it takes; absent for none.
+    #[prost(message, optional, tag = "2")]
+    pub former: ::core::option::Option<StandingBan>,
+    /// Leaves of this server that it is about, those that live longest first, at most 100; how many there are, and when the last ends.
+    #[prost(message, repeated, tag = "3")]
+    pub leaves: ::prost::alloc::vec::Vec<Leaf>,
+    #[prost(uint64, tag = "4")]
+    pub leaves_total: u64,
+    #[prost(int64, tag = "5")]
+    pub leaves_until: i64,
+    /// Registered agents that it keeps away.
+    #[prost(string, repeated, tag = "6")]
+    pub agents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What comes of it, one sentence each.
+    #[prost(string, repeated, tag = "7")]
+    pub said: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for AddBanResponse {
+    const NAME: &'static str = "AddBanResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddBanResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddBanResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveBanRequest {
+    #[prost(message, optional, tag = "1")]
+    pub subject: ::core::option::Option<BanSubject>,
+    /// Who wants it, and why. The reason is required; both are kept in the journal.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RemoveBanRequest {
+    const NAME: &'static str = "RemoveBanRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveBanRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveBanRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveBanResponse {
+    /// The ban that was lifted.
+    #[prost(message, optional, tag = "1")]
+    pub lifted: ::core::option::Option<StandingBan>,
+}
+impl ::prost::Name for RemoveBanResponse {
+    const NAME: &'static str = "RemoveBanResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveBanResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveBanResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod ban_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Says who gets no certificate, new or renewed.
+    #[derive(Debug, Clone)]
+    pub struct BanServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> BanServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> BanServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            BanServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// All bans, also those that are over.
+        pub async fn list_standing_bans(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListStandingBansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStandingBansResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.BanService/ListStandingBans",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.BanService", "ListStandingBans"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a ban, or puts it in the place of the one about the same; or only says what that would mean.
+        pub async fn add_ban(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddBanRequest>,
+        ) -> std::result::Result<tonic::Response<super::AddBanResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.BanService/AddBan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.BanService", "AddBan"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lifts a ban.
+        pub async fn remove_ban(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveBanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveBanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.BanService/RemoveBan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.BanService", "RemoveBan"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod ban_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with BanServiceServer.
+    #[async_trait]
+    pub trait BanService: std::marker::Send + std::marker::Sync + 'static {
+        /// All bans, also those that are over.
+        async fn list_standing_bans(
+            &self,
+            request: tonic::Request<super::ListStandingBansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStandingBansResponse>,
+            tonic::Status,
+        >;
+        /// Adds a ban, or puts it in the place of the one about the same; or only says what that would mean.
+        async fn add_ban(
+            &self,
+            request: tonic::Request<super::AddBanRequest>,
+        ) -> std::result::Result<tonic::Response<super::AddBanResponse>, tonic::Status>;
+        /// Lifts a ban.
+        async fn remove_ban(
+            &self,
+            request: tonic::Request<super::RemoveBanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveBanResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Says who gets no certificate, new or renewed.
+    #[derive(Debug)]
+    pub struct BanServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> BanServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for BanServiceServer<T>
+    where
+        T: BanService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.BanService/ListStandingBans" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListStandingBansSvc<T: BanService>(pub Arc<T>);
+                    impl<
+                        T: BanService,
+                    > tonic::server::UnaryService<super::ListStandingBansRequest>
+                    for ListStandingBansSvc<T> {
+                        type Response = super::ListStandingBansResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListStandingBansRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BanService>::list_standing_bans(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListStandingBansSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.BanService/AddBan" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddBanSvc<T: BanService>(pub Arc<T>);
+                    impl<T: BanService> tonic::server::UnaryService<super::AddBanRequest>
+                    for AddBanSvc<T> {
+                        type Response = super::AddBanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddBanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BanService>::add_ban(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddBanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.BanService/RemoveBan" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveBanSvc<T: BanService>(pub Arc<T>);
+                    impl<
+                        T: BanService,
+                    > tonic::server::UnaryService<super::RemoveBanRequest>
+                    for RemoveBanSvc<T> {
+                        type Response = super::RemoveBanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveBanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BanService>::remove_ban(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveBanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for BanServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.BanService";
+    impl<T> tonic::server::NamedService for BanServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// One federation. All times are seconds since the Unix epoch; 0 where there is none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Federation {
@@ -5023,559 +6210,6 @@ pub mod federation_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "banyan.admin.v1.FederationService";
     impl<T> tonic::server::NamedService for FederationServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListLeavesRequest {
-    /// Only leaves under this root, SHA-256 of its DER; empty for all.
-    #[prost(bytes = "vec", tag = "1")]
-    pub root: ::prost::alloc::vec::Vec<u8>,
-    /// Only leaves of this kind: "agent-held", "csr-only", "channel-trusted", "own" or "agent-identity"; empty for all.
-    #[prost(string, tag = "2")]
-    pub kind: ::prost::alloc::string::String,
-    /// Only leaves behind this agent; its name or its SPIFFE id.
-    #[prost(string, tag = "3")]
-    pub agent: ::prost::alloc::string::String,
-    /// Only leaves of this identity.
-    #[prost(string, tag = "4")]
-    pub identity: ::prost::alloc::string::String,
-    /// Only leaves that hold the present gate of a rotation.
-    #[prost(bool, tag = "5")]
-    pub holding: bool,
-    /// Only leaves that an operator's word called gone, whether they count again or not.
-    #[prost(bool, tag = "6")]
-    pub forgotten: bool,
-    /// `next` of the page before; empty begins with the first.
-    #[prost(bytes = "vec", tag = "7")]
-    pub after: ::prost::alloc::vec::Vec<u8>,
-    /// At most 1000; 0 for 1000.
-    #[prost(uint32, tag = "8")]
-    pub limit: u32,
-    /// Also leaves that were given up or have a successor: they hold no gate, and their holders may yet show them.
-    #[prost(bool, tag = "9")]
-    pub ended: bool,
-}
-impl ::prost::Name for ListLeavesRequest {
-    const NAME: &'static str = "ListLeavesRequest";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ListLeavesRequest".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ListLeavesRequest".into()
-    }
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListLeavesResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub leaves: ::prost::alloc::vec::Vec<Leaf>,
-    /// `after` of the next page; empty when this is the last.
-    #[prost(bytes = "vec", tag = "2")]
-    pub next: ::prost::alloc::vec::Vec<u8>,
-}
-impl ::prost::Name for ListLeavesResponse {
-    const NAME: &'static str = "ListLeavesResponse";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ListLeavesResponse".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ListLeavesResponse".into()
-    }
-}
-/// One leaf that may live. All times are seconds since the Unix epoch.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Leaf {
-    #[prost(bytes = "vec", tag = "1")]
-    pub serial: ::prost::alloc::vec::Vec<u8>,
-    #[prost(string, tag = "2")]
-    pub identity: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub kind: ::prost::alloc::string::String,
-    /// Name of the agent that reports about it; empty when none does.
-    #[prost(string, tag = "4")]
-    pub agent: ::prost::alloc::string::String,
-    /// SHA-256 of the DER of the root that it chains to, and of its issuer.
-    #[prost(bytes = "vec", tag = "5")]
-    pub root: ::prost::alloc::vec::Vec<u8>,
-    #[prost(bytes = "vec", tag = "6")]
-    pub issuer: ::prost::alloc::vec::Vec<u8>,
-    #[prost(int64, tag = "7")]
-    pub not_after: i64,
-    /// Sequence of the bundle that it was born under, the newest that its holder is known to have, and by which evidence class.
-    #[prost(uint64, tag = "8")]
-    pub born: u64,
-    #[prost(uint64, tag = "9")]
-    pub applied: u64,
-    #[prost(string, tag = "10")]
-    pub evidence: ::prost::alloc::string::String,
-    /// The gate of the rotation under way that it holds: "trust", "leaf" or "converged"; empty for none.
-    #[prost(string, tag = "11")]
-    pub holds: ::prost::alloc::string::String,
-    /// Whether its agent is connected, and when it last said anything; 0 for never since the server started.
-    #[prost(bool, tag = "12")]
-    pub agent_connected: bool,
-    #[prost(int64, tag = "13")]
-    pub agent_last_seen: i64,
-    /// "" for one that counts and always did; "forgotten" while an operator's word stands that nobody holds it; "held after all"
-    /// once a holder showed that it does, so that it counts again.
-    #[prost(string, tag = "14")]
-    pub forgotten: ::prost::alloc::string::String,
-    /// Whether its holder takes its trust from elsewhere than from its agent.
-    #[prost(bool, tag = "15")]
-    pub own_trust: bool,
-}
-impl ::prost::Name for Leaf {
-    const NAME: &'static str = "Leaf";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.Leaf".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.Leaf".into()
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ForgetLeavesRequest {
-    /// Serial numbers, 1 to 1000.
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Who says so, and why. Both are required, and kept in the journal.
-    #[prost(string, tag = "2")]
-    pub by: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub reason: ::prost::alloc::string::String,
-    /// Also those whose agents are connected and have not given them up.
-    #[prost(bool, tag = "4")]
-    pub force: bool,
-    /// Changes nothing, and says what it would do.
-    #[prost(bool, tag = "5")]
-    pub dry_run: bool,
-}
-impl ::prost::Name for ForgetLeavesRequest {
-    const NAME: &'static str = "ForgetLeavesRequest";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ForgetLeavesRequest".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ForgetLeavesRequest".into()
-    }
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ForgetLeavesResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub leaves: ::prost::alloc::vec::Vec<ForgottenLeaf>,
-    /// The gate of the rotation under way that any of them holds, and how many leaves hold it before and after; empty for none.
-    #[prost(string, tag = "2")]
-    pub gate: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "3")]
-    pub holds_before: u64,
-    #[prost(uint64, tag = "4")]
-    pub holds_after: u64,
-}
-impl ::prost::Name for ForgetLeavesResponse {
-    const NAME: &'static str = "ForgetLeavesResponse";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ForgetLeavesResponse".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ForgetLeavesResponse".into()
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ForgottenLeaf {
-    /// As it was before.
-    #[prost(message, optional, tag = "1")]
-    pub leaf: ::core::option::Option<Leaf>,
-    /// Whether its agent says that it is held, so that only `force` lets it go.
-    #[prost(bool, tag = "2")]
-    pub held: bool,
-    /// Who would break if the word is wrong, and until when: one sentence.
-    #[prost(string, tag = "3")]
-    pub risk: ::prost::alloc::string::String,
-}
-impl ::prost::Name for ForgottenLeaf {
-    const NAME: &'static str = "ForgottenLeaf";
-    const PACKAGE: &'static str = "banyan.admin.v1";
-    fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ForgottenLeaf".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ForgottenLeaf".into()
-    }
-}
-/// Generated client implementations.
-pub mod leaf_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    /// Looks at the rows of the ledger, and ends those whose holders are gone.
-    #[derive(Debug, Clone)]
-    pub struct LeafServiceClient<T> {
-        inner: tonic::client::Grpc<T>,
-    }
-    impl<T> LeafServiceClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> LeafServiceClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            LeafServiceClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
-        /// or none, and yet a next one.
-        pub async fn list_leaves(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ListLeavesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListLeavesResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.LeafService/ListLeaves",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ListLeaves"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
-        pub async fn forget_leaves(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ForgetLeavesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ForgetLeavesResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.LeafService/ForgetLeaves",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ForgetLeaves"));
-            self.inner.unary(req, path, codec).await
-        }
-    }
-}
-/// Generated server implementations.
-pub mod leaf_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with LeafServiceServer.
-    #[async_trait]
-    pub trait LeafService: std::marker::Send + std::marker::Sync + 'static {
-        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
-        /// or none, and yet a next one.
-        async fn list_leaves(
-            &self,
-            request: tonic::Request<super::ListLeavesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListLeavesResponse>,
-            tonic::Status,
-        >;
-        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
-        async fn forget_leaves(
-            &self,
-            request: tonic::Request<super::ForgetLeavesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ForgetLeavesResponse>,
-            tonic::Status,
-        >;
-    }
-    /// Looks at the rows of the ledger, and ends those whose holders are gone.
-    #[derive(Debug)]
-    pub struct LeafServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> LeafServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for LeafServiceServer<T>
-    where
-        T: LeafService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/banyan.admin.v1.LeafService/ListLeaves" => {
-                    #[allow(non_camel_case_types)]
-                    struct ListLeavesSvc<T: LeafService>(pub Arc<T>);
-                    impl<
-                        T: LeafService,
-                    > tonic::server::UnaryService<super::ListLeavesRequest>
-                    for ListLeavesSvc<T> {
-                        type Response = super::ListLeavesResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ListLeavesRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as LeafService>::list_leaves(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ListLeavesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/banyan.admin.v1.LeafService/ForgetLeaves" => {
-                    #[allow(non_camel_case_types)]
-                    struct ForgetLeavesSvc<T: LeafService>(pub Arc<T>);
-                    impl<
-                        T: LeafService,
-                    > tonic::server::UnaryService<super::ForgetLeavesRequest>
-                    for ForgetLeavesSvc<T> {
-                        type Response = super::ForgetLeavesResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ForgetLeavesRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as LeafService>::forget_leaves(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ForgetLeavesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for LeafServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "banyan.admin.v1.LeafService";
-    impl<T> tonic::server::NamedService for LeafServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

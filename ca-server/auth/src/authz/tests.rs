@@ -20,6 +20,8 @@ struct Memory {
     agents: HashMap<String, AgentRecord>,
     keys: HashMap<SpkiHash, KeyStanding>,
     unreadable: bool,
+    banned: Vec<SpiffeId>,
+    banned_keys: Vec<SpkiHash>,
 }
 
 impl Agents for Memory {
@@ -31,6 +33,17 @@ impl Agents for Memory {
     }
 
     fn saw(&self, _: &str) {}
+
+    fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan> {
+        let of_key = self.banned_keys.contains(key);
+        let of_identity = self.banned.contains(identity);
+        (of_key || of_identity).then(|| StandingBan {
+            is_of_key: of_key,
+            of: if of_key { format!("key {key}") } else { format!("identity {identity}") },
+            by: "ann".to_owned(),
+            lifted_with: "`banyan ban remove`".to_owned(),
+        })
+    }
 }
 
 impl KeyPolicy for Memory {
@@ -179,25 +192,50 @@ fn a_signers_csr_names_only_dns_names_that_are_answered_for_and_none_of_the_cas_
 }
 
 #[test]
-fn keys_of_the_ca_and_blocked_keys_are_never_certified() {
+fn keys_of_the_ca_are_never_certified() {
     let snapshot = CaMaterial::new().snapshot(1);
-    for (standing, expected) in
-        [(KeyStanding::OfCa, Reason::KeyOfCa), (KeyStanding::Blocked, Reason::KeyBlocked)]
-    {
-        let csr = csr();
-        let memory = Memory {
-            keys: HashMap::from([(csr.public_key().hash(), standing)]),
-            ..Memory::default()
-        };
-        let judged =
-            authorizer(memory, NameMismatch::Refuse).workload(&jwt(CART), csr, None, &snapshot);
-        assert_eq!(reason(judged), Some(expected));
-        assert_eq!(expected.code(), Code::PermissionDenied);
-    }
+    let of_ca = csr();
+    let memory = Memory {
+        keys: HashMap::from([(of_ca.public_key().hash(), KeyStanding::OfCa)]),
+        ..Memory::default()
+    };
+    let judged =
+        authorizer(memory, NameMismatch::Refuse).workload(&jwt(CART), of_ca, None, &snapshot);
+    assert_eq!(reason(judged), Some(Reason::KeyOfCa));
     let of_issuer = snapshot.signer().public_key().hash();
     assert_eq!(reason(strict().key_is_free(&of_issuer, &snapshot)), Some(Reason::KeyOfCa));
     let of_root = snapshot.bundle().roots()[0].certificate().spki_hash();
     assert_eq!(reason(strict().key_is_free(&of_root, &snapshot)), Some(Reason::KeyOfCa));
+}
+
+#[test]
+fn who_is_banned_gets_nothing_through_any_door() {
+    let snapshot = CaMaterial::new().snapshot(1);
+    let spki = csr().public_key().hash();
+    let banned = || Memory { banned: vec![id(CART)], ..with_agent(spki, false) };
+    let strict = |memory| authorizer(memory, NameMismatch::Refuse);
+    let asked = || Asked { csr: csr(), ttl: None };
+    let expected = Some(Reason::IdentityBanned);
+    let judged = strict(banned());
+    assert_eq!(reason(judged.workload(&jwt(CART), csr(), None, &snapshot)), expected);
+    assert_eq!(reason(judged.register(&jwt(CART), csr(), NOW, &snapshot)), expected);
+    let behind = judged.behind_agent(&agent(spki), id(CART), asked(), &snapshot);
+    assert_eq!(reason(behind), expected);
+    let names = AnsweredFor { identity: id(CART), dns: Vec::new() };
+    assert_eq!(reason(judged.channel_trusted(names, asked(), &snapshot)), expected);
+    assert!(judged.workload(&jwt("/ns/shop/sa/other"), csr(), None, &snapshot).is_ok());
+
+    // A key is banned for whatever it is to certify, and for whoever shows it.
+    let csr = csr();
+    let key = csr.public_key().hash();
+    let judged = strict(Memory { banned_keys: vec![key], ..with_agent(key, false) });
+    let certified = judged.workload(&jwt(CART), csr.clone(), None, &snapshot);
+    assert_eq!(reason(certified), Some(Reason::KeyBlocked));
+    assert_eq!(reason(judged.not_banned(&agent(key))), Some(Reason::AgentBanned));
+    assert_eq!(judged.not_banned(&agent(spki)), Ok(()));
+    let serial = Serial::from_bytes(&[0x41; 16]).unwrap();
+    let shown = CallerKind::Workload { identity: id(CART), serial, spki: key };
+    assert_eq!(reason(judged.not_banned(&Caller::assumed(shown))), Some(Reason::KeyBlocked));
 }
 
 #[test]

@@ -209,6 +209,8 @@ pub struct Leaf {
     pub not_after: Timestamp,
     /// What its holder, or the agent, refuses now.
     pub refuses: Option<String>,
+    /// Why its holder gets no newer one, if an operator banned it.
+    pub banned: Option<String>,
 }
 
 /// What a gate asks of leaves.
@@ -244,7 +246,7 @@ pub struct Party {
 impl Holder {
     /// A leaf that holds a gate at `at`; `None` if it does not: it has what is asked, or its end has passed.
     pub fn of_leaf(leaf: Leaf, asked: Asked, at: Timestamp, policy: &Policy) -> Option<Self> {
-        let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses } = leaf;
+        let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses, banned } = leaf;
         let (has, needs) = match asked {
             Asked::Bundle { sequence, class } => {
                 let has = match newest {
@@ -264,7 +266,7 @@ impl Holder {
         };
         let ends = Ends::At(policy.over_at(not_after));
         let who = Who::Leaf { kind, identity, serial, own_trust: false };
-        Self { who, agent, has, needs, ends, refuses, more: None }.while_it_holds(at)
+        Self { who, agent, has, needs, ends, refuses, more: banned }.while_it_holds(at)
     }
 
     /// A relying party that has not confirmed `wanted`; `None` if its time is over.
@@ -373,7 +375,8 @@ impl Holder {
 
     /// All of it in one sentence.
     pub fn sentence(&self) -> String {
-        if let (Some(more), false) = (&self.more, matches!(self.who, Who::RelyingParty { .. })) {
+        let is_told_apart = matches!(self.who, Who::Leaf { .. } | Who::RelyingParty { .. });
+        if let (Some(more), false) = (&self.more, is_told_apart) {
             return more.clone();
         }
         let who = match &self.who {

@@ -4,6 +4,7 @@ use ledger::LiveRow;
 use trust::Serial;
 
 use super::holder::{AgentSeen, Leaf};
+use crate::bans;
 use crate::ca::Ca;
 
 /// What is known of a leaf and its holder.
@@ -24,5 +25,6 @@ pub fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
         newest: live.evidence.applied.newest(),
         not_after: row.not_after,
         refuses,
+        banned: bans::of_row(ca, row),
     }
 }

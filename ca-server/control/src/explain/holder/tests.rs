@@ -45,6 +45,7 @@ fn leaves() -> Vec<Leaf> {
                         newest,
                         not_after: at(ends),
                         refuses,
+                        banned: None,
                     });
                 }
             }
