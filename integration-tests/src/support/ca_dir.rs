@@ -15,7 +15,7 @@ use trust::Clock;
 use super::common::{SOON, TRUST_DOMAIN, write_private};
 use super::fault_plan::FaultPlan;
 use super::proof;
-use super::window::Window;
+use super::window::{Seen, Window};
 
 const CONFIG: &str = "ca.toml";
 
@@ -147,7 +147,7 @@ impl CaDir {
         self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan).await
     }
 
-    /// A look into the shared state of the server that [`start`](Self::start) started.
+    /// A look into the shared state of the server that was started last.
     pub const fn window(&self) -> &Window {
         &self.window
     }
@@ -190,7 +190,8 @@ impl CaDir {
         deps: HostDeps,
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Result<Running, BootError>> {
-        Ok(Box::pin(Server::start_with(self.config()?, deps, embedding)).await)
+        let seen = Seen { window: &self.window, embedding };
+        Ok(Box::pin(Server::start_with(self.config()?, deps, &seen)).await)
     }
 
     /// Stops a server in order.
@@ -227,7 +228,7 @@ impl Drop for CaDir {
         if std::thread::panicking() || self.tampered.load(Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = proof::of(&self.data()) {
+        if let Err(error) = proof::of(&self.data(), self.window.store()) {
             panic!("{error:#}");
         }
     }

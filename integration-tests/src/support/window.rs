@@ -7,6 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ca_server::Embedding;
 use host::RealDisk;
+use plugin_key_file::KdfCost;
+use plugins::Registry;
+use rotation_driver::{EvidenceSource, RecordStore};
 use stores::{SharedStore, Space};
 use stores_redb::{OpenError, RedbStore};
 
@@ -92,6 +95,35 @@ async fn closed(data: &Path, space: Space) -> anyhow::Result<Vec<stores::Entry>>
         Err(error) => return Err(error.into()),
     };
     Ok(stores::settle::all(&store, space).await?)
+}
+
+/// An embedding of a test, through a window.
+pub(super) struct Seen<'a> {
+    pub(super) window: &'a Window,
+    pub(super) embedding: &'a dyn Embedding,
+}
+
+impl Embedding for Seen<'_> {
+    fn plugins(&self, registry: &mut Registry) {
+        self.embedding.plugins(registry);
+    }
+
+    fn key_cost(&self) -> KdfCost {
+        self.embedding.key_cost()
+    }
+
+    fn store(&self, store: Arc<dyn SharedStore>) -> Arc<dyn SharedStore> {
+        self.window.open_on(&store);
+        self.embedding.store(store)
+    }
+
+    fn record(&self, store: Arc<dyn RecordStore>) -> Arc<dyn RecordStore> {
+        self.embedding.record(store)
+    }
+
+    fn evidence(&self, source: Arc<dyn EvidenceSource>) -> Arc<dyn EvidenceSource> {
+        self.embedding.evidence(source)
+    }
 }
 
 impl Embedding for Window {
