@@ -1,9 +1,10 @@
 //! `agent.toml`: read, checked, all problems told at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use trust::TrustDomain;
+use trust::{SpiffeId, TrustDomain};
 
 mod file;
 mod node;
@@ -54,6 +55,18 @@ impl AgentConfig {
     /// The configured workloads.
     pub fn workloads(&self) -> &[WorkloadConfig] {
         &self.workloads
+    }
+
+    /// The listeners of each identity that has any.
+    pub(crate) fn listeners(&self) -> BTreeMap<SpiffeId, Vec<String>> {
+        let mut all: BTreeMap<SpiffeId, Vec<String>> = BTreeMap::new();
+        for workload in self.workloads.iter().filter(|workload| !workload.listeners.is_empty()) {
+            let known = all.entry(workload.spiffe_id.clone()).or_default();
+            known.extend(workload.listeners.iter().cloned());
+            known.sort_unstable();
+            known.dedup();
+        }
+        all
     }
 
     /// The identities that user ids may have.

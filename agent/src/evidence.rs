@@ -7,6 +7,7 @@ use trust::{Sequence, Serial};
 
 use crate::holders::Holder;
 use crate::install::HeldLeaf;
+use crate::probe::Seen;
 
 /// Everything that the CA should know, as a level: after a reconnect all of it is said again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,8 @@ pub(crate) struct Evidence {
     pub(crate) held: BTreeSet<Serial>,
     /// What the holders of each leaf have applied.
     pub(crate) applied: BTreeMap<Serial, Applied>,
+    /// What was seen at the listeners of the holders of each leaf.
+    pub(crate) probed: BTreeMap<Serial, Seen>,
     /// Serials whose keys are gone.
     pub(crate) released: BTreeSet<Serial>,
     /// What is refused now: by the holder of a leaf, or by this agent.

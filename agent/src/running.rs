@@ -29,6 +29,7 @@ use crate::local::Local;
 use crate::member::Member;
 use crate::node::OfNode;
 use crate::open_files;
+use crate::probe::Prober;
 use crate::process::{KernelProcesses, Processes};
 use crate::sds::attest::Attestor;
 use crate::sds::server::SdsService;
@@ -269,6 +270,8 @@ fn spawn(
     let (evidence_tx, evidence) = watch::channel(Arc::new(Evidence::default()));
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
     let (renewal_tx, renewal) = watch::channel(None);
+    let (listened_tx, leaves) = watch::channel(Default::default());
+    let (probes, wanted) = watch::channel(None);
     let (turned_away_tx, turned_away) = watch::channel(None);
     let (misnamed_tx, misnamed) = watch::channel(None);
     let (addresses, randomness) = (config.ca_addresses.clone(), Arc::clone(&deps.randomness));
@@ -294,6 +297,7 @@ fn spawn(
             trust: trust_tx,
             evidence: evidence_tx,
             status: status_tx,
+            listened: listened_tx,
             renewal: renewal_tx,
             misnamed: misnamed_tx,
         },
@@ -315,7 +319,17 @@ fn spawn(
         turned_away,
         misnamed,
     };
+    let prober = Prober {
+        config: Arc::clone(&config),
+        clock: Arc::clone(&member.clock),
+        client: Arc::clone(&client),
+        hub: handle.clone(),
+        trust: trust.clone(),
+        leaves,
+        wanted,
+    };
     let uplink = Uplink {
+        probes,
         comeback: Duration::ZERO,
         away: Duration::ZERO,
         missed: false,
@@ -334,6 +348,7 @@ fn spawn(
     tasks.spawn(hub.run(stop.clone()));
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
+    tasks.spawn(prober.run(stop.clone()));
     let local = Local::new(status.clone(), Arc::clone(&config));
     let attestor = node.as_ref().map_or(Attestor::Users, OfNode::attestor);
     if let Some(node) = node {

@@ -29,6 +29,7 @@ use crate::first_contact::{self, FirstContactError};
 use crate::foreign;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
+use crate::probe;
 use crate::status::Condition;
 use line::{Line, UP_MAX, hello};
 
@@ -78,6 +79,8 @@ pub(crate) struct Uplink {
     pub(crate) missed: bool,
     /// Where the certificate is told with which the CA does not know this agent: joining again is the membership's task.
     pub(crate) turned_away: watch::Sender<Option<Serial>>,
+    /// Where it is told what the CA wants probed.
+    pub(crate) probes: watch::Sender<Option<probe::Wanted>>,
 }
 
 /// Why a stream ended.
@@ -454,6 +457,12 @@ impl Uplink {
                 };
                 let rows = doubt.rows.iter().filter_map(row).collect();
                 let _ = self.hub.send(Command::Doubt { rows, last: doubt.last }).await;
+                Order::GoOn
+            }
+            Down::Probe(said) => {
+                let wanted = probe::wanted(&said);
+                self.probes
+                    .send_if_modified(|present| std::mem::replace(present, wanted) != wanted);
                 Order::GoOn
             }
             Down::Drain(drain) => self.drained(&drain),

@@ -29,6 +29,13 @@ pub struct DemoOptions {
     /// Break something during a rotation; may be repeated
     #[arg(long, value_enum)]
     pub fault: Vec<Fault>,
+    /// Give the new root and its issuer keys of this algorithm, where the first ones have P-256. Agents then shake hands with their
+    /// proxies before it signs
+    #[arg(long, value_enum, value_name = "ALGORITHM", conflicts_with = "envoy")]
+    pub algorithm: Option<Algorithm>,
+    /// Take proxies at their word, whether they can verify the new algorithm or not (rotation.probe = "never")
+    #[arg(long, requires = "algorithm")]
+    pub no_probe: bool,
     /// Use real Envoys as workloads; give the PATH of the binary unless it is on PATH or installed by `cargo xtask peers envoy`
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     pub envoy: Option<Option<PathBuf>>,
@@ -76,6 +83,31 @@ pub enum Fault {
     PartitionStore,
     /// Kill the leader of a store with three members, and start it again
     KillStoreLeader,
+    /// Have one proxy that acknowledges every bundle and verifies P-256 alone (a built-in fake of an old version), until the gate
+    /// has named it for a while; then it is upgraded. Needs --algorithm
+    UnableProxy,
+}
+
+/// Algorithms of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// ECDSA on P-256, as before
+    P256,
+    /// ECDSA on P-384, of root and issuer
+    P384,
+    /// Ed25519, of the root; its issuer stays at P-256
+    Ed25519,
+}
+
+impl Algorithm {
+    /// The words of banyan.toml for the keys of root and issuer.
+    pub const fn keys(self) -> [&'static str; 2] {
+        match self {
+            Self::P256 => ["p256", "p256"],
+            Self::P384 => ["p384", "p384"],
+            Self::Ed25519 => ["ed25519", "p256"],
+        }
+    }
 }
 
 /// Options of `bench`.

@@ -121,7 +121,9 @@ impl Mesh {
         let word = match kind {
             _ if own_trust => Word::OwnTrust,
             RowKind::AgentHeld | RowKind::AgentIdentity => Word::Trusting(member.stored),
-            RowKind::CsrOnly | RowKind::ChannelTrusted | RowKind::Own => Word::None,
+            RowKind::CsrOnly | RowKind::ChannelTrusted | RowKind::Own | RowKind::Probe => {
+                Word::None
+            }
         };
         Some(Wanted { kind, agent, identity: self.identity(at)?, word, left })
     }

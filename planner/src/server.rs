@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control::evidence::{EvidenceReader, EvidenceSettings, Parts};
 use control::hierarchy::{Downstreams, Upstreams};
+use control::probing::ProbePolicy;
 use control::reissue::{Agents, Reissue};
 use control::replication::Replication;
 use control::upkeep::horizon_due;
@@ -174,6 +175,7 @@ impl Server {
                 alarm_after: LONG,
                 return_within: LONG,
                 own_trust_after: None,
+                probe: ProbePolicy::Never,
             },
             foreign_leaf_max: BTreeMap::new(),
             downstreams: Arc::new(Downstreams::new(registry)),

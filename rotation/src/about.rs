@@ -54,9 +54,9 @@ impl Event {
             | Self::DistrustedRootCut { request_id, root, .. } => {
                 (Some(*root), None, Some(request_id))
             }
-            Self::SignerSwitched { root, .. } | Self::HorizonRequested { root, .. } => {
-                (Some(*root), None, None)
-            }
+            Self::SignerSwitched { root, .. }
+            | Self::HorizonRequested { root, .. }
+            | Self::ProbesRequested { root, .. } => (Some(*root), None, None),
             Self::ActivateRequested { request_id, .. }
             | Self::HoldRequested { request_id }
             | Self::ResumeRequested { request_id }

@@ -118,6 +118,16 @@ pub enum Event {
         #[serde(with = "codec::seconds")]
         until: Timestamp,
     },
+    /// Probe leaves will be needed that end as late as `until`: agents look with them whether proxies can verify the root that
+    /// shall sign.
+    ProbesRequested {
+        /// Under which root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Latest end of any such leaf.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+    },
     /// Somebody wants a new root to take the place of the one that signs.
     RotationRequested {
         /// Chosen at random by who wants it, and kept while the answer is unknown.
@@ -394,6 +404,7 @@ impl Event {
             Self::SegmentSealed { .. } => "segment_sealed",
             Self::SegmentClosed { .. } => "segment_closed",
             Self::HorizonRequested { .. } => "horizon_requested",
+            Self::ProbesRequested { .. } => "probes_requested",
             Self::RotationRequested { .. } => "rotation_requested",
             Self::EvidenceReported { .. } => "evidence_reported",
             Self::ActivateRequested { .. } => "activate_requested",

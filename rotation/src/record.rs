@@ -9,16 +9,18 @@
 use trust::{Generation, TrustDomain};
 
 use crate::invariants::{self, Violation};
-use crate::{Effect, Mode, Phase, RootEntry, State};
+use crate::{Distributing, Effect, Mode, Phase, RootEntry, State};
 
 /// The newest version. [`decode`] reads it and every former one; [`encode`] writes the first one that can say all of the
 /// state, from [`FORMAT_LEAST`] on, so that a former release goes on reading what it wrote for as long as it can.
 ///
 /// 1 knew the bootstrap and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
 /// published, and a checksum that covers the version too; 4 further roots; 5 what belongs to replicas: owners of issuers, and
-/// whose clock a settle time is counted on; 6 standby roots on their way in or out, and distrusted roots that are trusted. Each is
-/// otherwise the same as the one before.
-pub const FORMAT: u32 = 6;
+/// whose clock a settle time is counted on; 6 standby roots on their way in or out, and distrusted roots that are trusted; 7 a trust
+/// gate that asks for probes. Each is otherwise the same as the one before.
+pub const FORMAT: u32 = 7;
+/// The first version that knows standby roots, and distrust.
+const FORMAT_OF_DISTRUST: u32 = 6;
 /// The first version that knows what belongs to replicas.
 const FORMAT_OF_REPLICAS: u32 = 5;
 /// The least version that is written.
@@ -146,11 +148,18 @@ pub fn format_of(state: &State) -> u32 {
     let speaks_of_replicas = observed
         || state.roots.values().any(owned)
         || state.pending.iter().any(|pending| of_replicas(&pending.effect));
+    // A former release would open the gate although a proxy cannot verify the new root. When the gate is passed, all is as it was.
+    let probes = |phase: &Distributing| {
+        state.roots.get(&phase.to).is_some_and(|entry| entry.probed_until.is_some())
+    };
+    if matches!(&state.phase, Phase::Distributing(phase) if probes(phase)) {
+        return FORMAT;
+    }
     // A former release would roll back to a distrusted root, and let a standby root sign. One that has left is to it as well one
     // that never comes back.
     let prepares = state.phase.rotation().is_some_and(|rotation| rotation.mode == Mode::Standby);
     if prepares || state.roots.values().any(RootEntry::is_distrusted) {
-        return FORMAT;
+        return FORMAT_OF_DISTRUST;
     }
     if speaks_of_replicas { FORMAT_OF_REPLICAS } else { FORMAT_LEAST }
 }

@@ -86,6 +86,10 @@ pub struct RootEntry {
     /// the horizon is the same.
     #[serde(default, with = "codec::optional_seconds", skip_serializing_if = "Option::is_none")]
     pub staged_horizon: Option<Timestamp>,
+    /// Latest end that any probe leaf under this root may ever have, if one was ever allowed. Nobody holds a probe leaf but the
+    /// agent that shakes hands with it, so no gate and no verb asks for this. Never goes back.
+    #[serde(default, with = "codec::optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub probed_until: Option<Timestamp>,
     /// Issuers that chain to this root.
     #[serde(with = "codec::text_keys")]
     pub issuers: BTreeMap<CertificateId, IssuerEntry>,
@@ -169,7 +173,8 @@ impl RootEntry {
     /// The first second at which a retired root may be forgotten: its certificate and every leaf under it are over by
     /// everybody's clock. `None` while it is not retired, and for one that is compromised, which must stay known.
     pub fn forgettable_from(&self, policy: &Policy) -> Option<Timestamp> {
-        let last = self.horizon.map_or(self.not_after, |horizon| horizon.max(self.not_after));
+        let ends = [Some(self.not_after), self.horizon, self.probed_until];
+        let last = ends.into_iter().flatten().max()?;
         (self.state == RootState::Retired && !self.tainted).then(|| policy.over_at(last))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::evidence::EvidenceSettings;
+use control::probing::ProbePolicy;
 use control::work::Shapes;
 use issuance::{LeafProfile, ProfileSettings};
 use ledger::EvidenceClass;
@@ -41,6 +42,7 @@ pub(crate) const EVIDENCE: EvidenceSettings = EvidenceSettings {
     alarm_after: Duration::from_secs(3_600),
     return_within: Duration::from_secs(86_400),
     own_trust_after: None,
+    probe: ProbePolicy::Never,
 };
 
 pub(crate) fn profile() -> Option<LeafProfile> {

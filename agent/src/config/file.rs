@@ -13,6 +13,8 @@ use super::settings::{AgentConfig, Attestation, CaAddress, Limits, WorkloadConfi
 const SOCKET_PATH_MAX: usize = 107;
 /// Most addresses of one CA. A name with many addresses is one of them.
 const CA_ADDRESSES_MAX: usize = 16;
+/// Most listeners of one workload.
+const LISTENERS_MAX: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +31,7 @@ pub(super) struct File {
     join_token_env: Option<String>,
     jwt_file: Option<PathBuf>,
     trust_bundle: Option<PathBuf>,
+    probe_patience: Option<String>,
     #[serde(default)]
     leaf: Leaf,
     #[serde(default)]
@@ -69,6 +72,8 @@ struct Workload {
     spiffe_id: String,
     #[serde(default)]
     prewarm: bool,
+    #[serde(default)]
+    listeners: Vec<String>,
 }
 
 /// A number, or "any".
@@ -109,7 +114,11 @@ impl File {
         }
         let socket_mode = mode(&self.socket_mode, &mut problems);
         let attestation = self.attestation(&mut problems);
-        let leaf_ttl = self.leaf.ttl.as_deref().and_then(|text| ttl(text, &mut problems));
+        let leaf_ttl =
+            self.leaf.ttl.as_deref().and_then(|text| duration("leaf.ttl", text, &mut problems));
+        let patience = self.probe_patience.as_deref().unwrap_or("60s");
+        let probe_patience =
+            duration("probe_patience", patience, &mut problems).unwrap_or_default();
         let limits = self.limits.check(&mut problems);
         let workloads = workloads(&self.workloads, trust_domain.as_ref(), &mut problems);
         let node = self.kubernetes.as_ref().and_then(|section| {
@@ -137,6 +146,7 @@ impl File {
                 attestation,
                 trust_bundle: self.trust_bundle,
                 leaf_ttl,
+                probe_patience,
                 workloads,
                 node,
                 limits,
@@ -251,7 +261,7 @@ fn mode(text: &str, problems: &mut Vec<String>) -> u32 {
 }
 
 /// Durations are written as a whole number and one unit: `90s`, `5m`, `24h`, `7d`.
-fn ttl(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
+fn duration(name: &str, text: &str, problems: &mut Vec<String>) -> Option<Duration> {
     let parsed = (|| {
         let unit = text.chars().last()?;
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -269,7 +279,7 @@ fn ttl(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
     })();
     if parsed.is_none() {
         problems.push(format!(
-            "leaf.ttl: `{text}` is not a duration of 1s to 366d such as \"90s\" or \"24h\""
+            "{name}: `{text}` is not a duration of 1s to 366d such as \"90s\" or \"24h\""
         ));
     }
     parsed
@@ -296,7 +306,18 @@ fn workloads(
         if spiffe_id.is_reserved() {
             refuse(format!("{spiffe_id} is below the reserved path /banyan"));
         }
-        let entry = WorkloadConfig { uid: workload.uid, spiffe_id, prewarm: workload.prewarm };
+        for address in workload.listeners.iter().filter(|address| host_of(address).is_none()) {
+            refuse(format!("listeners: `{address}` is not `host:port`"));
+        }
+        if workload.listeners.len() > LISTENERS_MAX {
+            refuse(format!("listeners: more than {LISTENERS_MAX} addresses"));
+        }
+        let entry = WorkloadConfig {
+            uid: workload.uid,
+            spiffe_id,
+            prewarm: workload.prewarm,
+            listeners: workload.listeners.clone(),
+        };
         if all.iter().any(|other| other.uid == entry.uid && other.spiffe_id == entry.spiffe_id) {
             let whose = entry.uid.map_or_else(|| "any uid".to_owned(), |uid| format!("uid {uid}"));
             refuse(format!("{} is listed twice for {whose}", entry.spiffe_id));

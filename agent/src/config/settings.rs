@@ -40,6 +40,9 @@ pub struct WorkloadConfig {
     pub spiffe_id: SpiffeId,
     /// Issue the leaf at start rather than when the first holder asks. Default: false.
     pub prewarm: bool,
+    /// Listeners of the processes that hold the leaf, `host:port`, one of each process. The agent shakes hands with them where a
+    /// rotation asks whether proxies can verify the new root. Default: none.
+    pub listeners: Vec<String>,
 }
 
 /// The node whose Pods an agent serves, and how it learns of them.
@@ -116,6 +119,8 @@ pub struct AgentConfig {
     pub(crate) attestation: Option<Attestation>,
     pub(crate) trust_bundle: Option<PathBuf>,
     pub(crate) leaf_ttl: Option<Duration>,
+    /// How long a listener that tells nothing is waited for.
+    pub(crate) probe_patience: Duration,
     pub(crate) workloads: Vec<WorkloadConfig>,
     /// Of an agent of a node; then there are no workloads.
     pub(crate) node: Option<NodeConfig>,

@@ -1,15 +1,17 @@
 //! What others want of the hub, and how they say it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use trust::{Bundle, Serial, Timestamp};
+use trust::{Bundle, Serial, SpiffeId, Timestamp};
 
 use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
 use crate::foreign::{Bundles, ForeignRefused};
 use crate::pods::KnownPod;
+use crate::probe::Seen;
 use crate::process::ProcessId;
 use crate::status::Condition;
 
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Uplink(bool),
     /// The CA counts these leaves as this agent's, and was not told of them.
     Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
+    /// What was seen at the listeners of each identity, as it is now.
+    Probed(BTreeMap<SpiffeId, Seen>),
     /// The agent ends in order.
     Farewell { reply: oneshot::Sender<()> },
 }

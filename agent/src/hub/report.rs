@@ -1,13 +1,15 @@
 //! What the hub publishes: evidence for the CA, status for people.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::banyan::agent::v1 as wire;
-use trust::{Root, Serial};
+use trust::{Root, Serial, SpiffeId};
 
 use super::state::{Hub, cut};
 use crate::evidence::{Applied, Evidence, applied, applied_by};
 use crate::pods::PodUid;
+use crate::probe::{Listened, Outcome, Seen};
 use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
 
 /// Refusals that the CA is told of at most.
@@ -23,6 +25,7 @@ impl Hub {
             }
             news
         });
+        self.publish_listened();
         let status = self.status();
         self.parts.publish.status.send_if_modified(|published| {
             let news = **published != status;
@@ -47,6 +50,7 @@ impl Hub {
         Evidence {
             bundle: bundle.map(|bundle| (bundle.sequence(), bundle.digest().as_bytes().to_vec())),
             held: self.serials.live.keys().copied().collect(),
+            probed: self.probed(&claims),
             applied: claims,
             released: self.serials.released.keys().copied().collect(),
             refusing: self.refusing(),
@@ -57,6 +61,46 @@ impl Hub {
                 nacks: self.nacks.total,
             },
         }
+    }
+
+    /// The leaves that listeners are probed with, beside those of the root that shall sign.
+    fn publish_listened(&self) {
+        let leaf = |identity: &SpiffeId| {
+            let workload = self.workloads.get(identity)?;
+            Some((identity.clone(), Arc::clone(workload.leaf.as_ref()?)))
+        };
+        let present: Listened = self.listening.iter().filter_map(leaf).collect();
+        self.parts.publish.listened.send_if_modified(|published| {
+            let serials = |all: &Listened| -> Vec<Serial> {
+                all.values().map(|leaf| leaf.held().serial).collect()
+            };
+            let news = serials(published) != serials(&present);
+            if news {
+                *published = present;
+            }
+            news
+        });
+    }
+
+    /// What was seen at the listeners of the holders of each leaf. A listener that takes the new root, or does not, says something of
+    /// holders only once they have acknowledged the bundle that brings it.
+    fn probed(&self, claims: &BTreeMap<Serial, Applied>) -> BTreeMap<Serial, Seen> {
+        let held = self.holders.values().flat_map(|holder| holder.installed.leaves.values());
+        let held = held
+            .flat_map(|secret| secret.may_hold.iter().map(|leaf| (leaf.serial, &secret.identity)));
+        let waiting = self.workloads.iter().filter_map(|(identity, workload)| {
+            Some((workload.leaf.as_ref()?.held().serial, identity))
+        });
+        let all = held.chain(waiting).filter_map(|(serial, identity)| {
+            let seen = self.seen.get(identity)?;
+            let has = claims.get(&serial).is_some_and(|claim| claim.sequence >= seen.sequence);
+            let outcome = match seen.outcome {
+                Outcome::Unable | Outcome::Observed if !has => Outcome::Nothing,
+                outcome => outcome,
+            };
+            Some((serial, Seen { sequence: seen.sequence, outcome, detail: cut(&seen.detail) }))
+        });
+        all.collect()
     }
 
     /// What is refused now: the bundle by this agent, and roots by holders that may present a leaf.

@@ -85,6 +85,7 @@ impl Hub {
                 self.doubts_end();
             }
             Command::Doubt { rows, last } => self.doubted(&rows, last),
+            Command::Probed(seen) => self.seen = seen,
             Command::Farewell { reply } => {
                 self.farewell().await;
                 let _ = reply.send(());

@@ -1,6 +1,6 @@
 //! What the hub knows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
 use crate::pods::View;
+use crate::probe::{Listened, Seen};
 use crate::process::{ProcessId, Processes};
 use crate::shares::Owner;
 use crate::status::{Condition, Status};
@@ -53,6 +54,8 @@ pub(crate) struct Publish {
     pub(crate) trust: watch::Sender<Option<Bundle>>,
     pub(crate) evidence: watch::Sender<Arc<Evidence>>,
     pub(crate) status: watch::Sender<Arc<Status>>,
+    /// The leaves of identities that have listeners.
+    pub(crate) listened: watch::Sender<Listened>,
     /// The agent's own certificate, if the CA wants that renewed, and over which time.
     pub(crate) renewal: watch::Sender<Option<(Serial, Duration)>>,
     /// The agent's own certificate, if the CA says that it is of another agent than the token of the node.
@@ -75,6 +78,10 @@ pub(crate) struct Hub {
     /// Since when it is up, or down.
     pub(super) connection_since: Timestamp,
     pub(super) doubts: Doubts,
+    /// Identities whose holders have listeners.
+    pub(super) listening: BTreeSet<SpiffeId>,
+    /// What was seen there.
+    pub(super) seen: BTreeMap<SpiffeId, Seen>,
     /// Bundles of other trust domains that are not durable yet.
     pub(super) foreign_heard: Option<Bundles>,
     /// See [`Account::silent_until`].
@@ -131,6 +138,7 @@ impl Hub {
     pub(crate) fn new(parts: Parts, account: Account, last_id: u64) -> (Self, HubHandle) {
         let (handle, commands) = HubHandle::new();
         let workloads = configured(&parts.config);
+        let listening = parts.config.listeners().into_keys().collect();
         let Account { holders, silent_until } = account;
         let mut hub = Self {
             entitlements: parts.config.entitlements(),
@@ -146,6 +154,8 @@ impl Hub {
             told: Told::default(),
             connected: false,
             doubts: Doubts::default(),
+            listening,
+            seen: BTreeMap::new(),
             foreign_heard: None,
             silent_until,
             leaving: false,

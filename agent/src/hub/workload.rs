@@ -55,6 +55,8 @@ pub(super) struct Asked {
     pub(super) promised: bool,
     /// The bundle that was stored then.
     pub(super) stored: Bundle,
+    /// What was seen at its holders' listeners, if they have any.
+    pub(super) listening: Option<wire::Listening>,
 }
 
 #[derive(Debug, thiserror::Error)]

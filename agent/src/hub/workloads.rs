@@ -142,7 +142,12 @@ impl Hub {
                 continue;
             }
             workload.issuing = true;
-            let asked = Asked { identity: identity.clone(), promised, stored: stored.clone() };
+            let listening = self.listening.contains(identity).then(|| {
+                let seen = self.seen.get(identity).cloned().unwrap_or_default();
+                wire::Listening { sequence: seen.sequence.0, outcome: seen.outcome.wire().into() }
+            });
+            let (identity, stored) = (identity.clone(), stored.clone());
+            let asked = Asked { identity, promised, stored, listening };
             let under_way = self.parts.in_flight.begin();
             let (client, config) = (Arc::clone(&self.parts.client), Arc::clone(&self.parts.config));
             let clock = Arc::clone(&self.parts.clock);
@@ -296,6 +301,7 @@ async fn ask(
         stored_sequence: asked.stored.sequence().0,
         stored_digest: asked.stored.digest().as_bytes().to_vec(),
         only_to_trusting: asked.promised,
+        listening: asked.listening,
     };
     loop {
         let place = client.place().await?;

@@ -7,9 +7,13 @@ use proto::banyan::agent::v1::agent_message::Message as Up;
 use trust::Serial;
 
 use crate::evidence::{Applied, Evidence};
+use crate::probe::Seen;
 
 /// Rows or serials in one message.
 pub(super) const ROWS_MAX: usize = 1024;
+
+/// Rows in one message that have a text each.
+const PROBED_MAX: usize = 128;
 
 /// What was said on this stream.
 #[derive(Default)]
@@ -18,6 +22,7 @@ pub(super) struct Said {
     /// stream, which begins with its successor, says it.
     own: Option<Serial>,
     applied: BTreeMap<Serial, Applied>,
+    probed: BTreeMap<Serial, Seen>,
     released: BTreeSet<Serial>,
     nacks: u64,
     /// Not said yet on this stream.
@@ -54,6 +59,21 @@ impl Said {
                 .chunks(ROWS_MAX)
                 .map(|serials| Up::Release(wire::Release { serials: serials.to_vec() })),
         );
+        // After the acknowledgements, which they rest on.
+        let probed: Vec<wire::ProbedRow> = evidence
+            .probed
+            .iter()
+            .filter(|(serial, seen)| self.probed.get(*serial) != Some(*seen))
+            .map(|(serial, seen)| wire::ProbedRow {
+                serial: serial.as_bytes().to_vec(),
+                sequence: seen.sequence.0,
+                outcome: seen.outcome.wire().into(),
+                detail: seen.detail.clone(),
+            })
+            .collect();
+        messages.extend(
+            probed.chunks(PROBED_MAX).map(|rows| Up::Probed(wire::Probed { rows: rows.to_vec() })),
+        );
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
         if self.refusing.as_ref() != Some(&evidence.refusing) {
@@ -65,6 +85,7 @@ impl Said {
             self.refusing = Some(evidence.refusing.clone());
         }
         self.applied.clone_from(&evidence.applied);
+        self.probed.clone_from(&evidence.probed);
         self.released.clone_from(&evidence.released);
         self.nacks = evidence.health.nacks;
         messages

@@ -10,17 +10,18 @@ use futures::stream::BoxStream;
 use ledger::Word;
 use proto::banyan::agent::v1::agent_service_server::AgentService;
 use proto::banyan::agent::v1::{
-    AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest,
-    RegisterRequest, RenewAgentRequest, ServerMessage,
+    AgentMessage, GetBundleRequest, GetBundleResponse, IssueProbeRequest, IssueResponse,
+    IssueWorkloadRequest, RegisterRequest, RenewAgentRequest, ServerMessage,
 };
 use registry::Newcomer;
 use tonic::{Request, Response, Status, Streaming};
 use transport::Departure;
 use trust::csr::ParsedCsr;
-use trust::{BundleDigest, SpiffeId};
+use trust::{BundleDigest, Sequence, SpiffeId};
 
 use crate::call::Call;
-use crate::{uplink, wire};
+use crate::uplink::{self, probed};
+use crate::wire;
 use control::ca::Ca;
 use control::seen::Stored;
 
@@ -146,9 +147,36 @@ impl Agents {
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
         let word = self.ca.word_of(&agent, stored, &snapshot)?;
-        let request =
-            request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
+        let word = match (word, message.only_to_trusting, message.listening) {
+            (_, false, _) => Word::OwnTrust,
+            (Word::Trusting(trusting), true, Some(listening)) => {
+                let present = snapshot.bundle().sequence();
+                let seen = probed(listening.outcome, Sequence(listening.sequence), present);
+                Word::Listening { trusting, seen }
+            }
+            (word, true, _) => word,
+        };
+        let request = request.with_word(word);
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
+    }
+
+    /// A short leaf of the root that shall sign, for the agent itself. The agent of a node has no listeners.
+    async fn probe(
+        &self,
+        call: &mut Call,
+        message: IssueProbeRequest,
+    ) -> Result<IssueResponse, Refusal> {
+        let csr = ParsedCsr::from_der(&message.csr)?;
+        let snapshot = self.ca.cell.load();
+        let caller = call.authenticate(&snapshot)?;
+        let csr = csr.verify()?;
+        let identity = SpiffeId::parse(&message.spiffe_id).map_err(|error| {
+            let text = format!("\"{}\" is no SPIFFE id: {error}", echoed(&message.spiffe_id));
+            Refusal::new(Reason::RequestInvalid, text)
+        })?;
+        let asked = Asked { csr, ttl: None };
+        let request = self.ca.authorizer.behind_agent(&caller, identity, asked, &snapshot)?;
+        Ok(wire::issued(&call.issue_probe(request, Sequence(message.sequence)).await?))
     }
 }
 
@@ -186,6 +214,15 @@ impl AgentService for Agents {
     ) -> Result<Response<IssueResponse>, Status> {
         let (mut call, message) = Call::met(&self.ca, request).await;
         let answer = self.issue(&mut call, message).await;
+        answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn issue_probe(
+        &self,
+        request: Request<IssueProbeRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
+        let (mut call, message) = Call::met(&self.ca, request).await;
+        let answer = self.probe(&mut call, message).await;
         answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 

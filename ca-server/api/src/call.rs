@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use transport::Peer;
 use trust::bundle::BUNDLE_ROOTS_MAX;
-use trust::{Bundle, Serial};
+use trust::{Bundle, Sequence, Serial};
 
 use control::ca::{Ca, Refused, UNKNOWN_CALLER};
 use control::peers::owners::Owned;
@@ -130,6 +130,20 @@ impl Call {
         if let Some(peer) = &self.peer {
             peer.conduct.believed();
         }
+    }
+
+    /// Issues a leaf that the agent which asks keeps for itself.
+    pub(crate) async fn issue_probe(
+        &self,
+        request: AuthorizedRequest,
+        sequence: Sequence,
+    ) -> Result<IssuedLeaf, Refusal> {
+        let leaf = self.ca.issue_probe(request, sequence).await.map_err(|error| match error {
+            NotReleased::Refused(refusal) => refusal,
+            NotReleased::Failed(error) => self.logged(error),
+        })?;
+        self.ca.replication.may_release()?;
+        Ok(leaf)
     }
 
     /// Issues a leaf, and counts it.

@@ -6,14 +6,14 @@
 //! gets the newest bundle only. The agent is judged again before every message in either direction. Its evidence goes to
 //! the ledger, which takes it for the agent's own rows and no others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use ledger::{EvidenceClass, EvidenceError, Proof, Reported, Witness};
+use ledger::{EvidenceClass, EvidenceError, Probed, Proof, Reported, Witness};
 use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
@@ -34,6 +34,7 @@ use crate::wire;
 use control::ca::Ca;
 use control::peers::calls::Word;
 use control::peers::outbox::Voice;
+use control::probing::{Allowed, Wanted};
 use control::seen::{Judgement, Stored};
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
@@ -47,6 +48,8 @@ const REISSUE_SPREAD_MS: u64 = 1_000;
 
 /// Leaves that an agent is asked about in one message.
 const DOUBTED_MAX: usize = 1_024;
+/// Words of one agent about listeners that are kept.
+const PROBING_MAX: usize = 1_024;
 /// Refusals of one agent that are kept.
 const REFUSING_MAX: usize = 64;
 
@@ -61,6 +64,8 @@ struct Uplink {
     bundles: watch::Receiver<Bundle>,
     /// Those of other trust domains.
     foreign: watch::Receiver<Option<Arc<Vec<Bundle>>>>,
+    /// Whether agents are asked to probe their holders' listeners.
+    probing: watch::Receiver<Option<Arc<Allowed>>>,
     ending: CancellationToken,
     /// Over how long agents are spread when they are sent elsewhere.
     departure: watch::Receiver<Option<Duration>>,
@@ -93,6 +98,9 @@ pub(crate) fn open(
     bundles.mark_changed();
     let mut foreign = ca.federated.bundles.clone();
     foreign.mark_changed();
+    let mut probing = ca.probing.watch();
+    // Who was asked on a former stream hears whether that still stands.
+    probing.mark_changed();
     departure.mark_changed();
     let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
@@ -109,6 +117,7 @@ pub(crate) fn open(
         intake: Intake::new(),
         bundles,
         foreign,
+        probing,
         doubts: None,
         differs: None,
         ended: false,
@@ -159,6 +168,9 @@ impl Uplink {
                     let foreign = self.foreign.borrow_and_update().clone();
                     // While they are not known, the agent stays with those that it has.
                     foreign.map(|bundles| Answer::Foreign(wire::foreign(&bundles)))
+                }
+                Ok(()) = self.probing.changed() => {
+                    Some(probe(self.probing.borrow_and_update().as_ref().map(|one| one.wanted)))
                 }
                 Ok(()) = self.departure.changed() => {
                     let spread = *self.departure.borrow_and_update();
@@ -237,6 +249,7 @@ impl Uplink {
             Some(Said::Ack(ack)) => self.ack(&ack).await,
             Some(Said::Nack(nack)) => self.nack(&nack),
             Some(Said::Release(release)) => self.release(&release).await,
+            Some(Said::Probed(probed)) => self.probed(&probed).await,
             Some(Said::Health(_)) => self.session.note(now, |_| {}),
             // Of a newer agent.
             None => {}
@@ -327,6 +340,44 @@ impl Uplink {
         self.session.note(now, |session| session.sequence = session.sequence.max(newest));
     }
 
+    /// What was seen at listeners. That a proxy verifies the next root is evidence, as good as one's own word can be; that it does not
+    /// keeps a gate closed.
+    async fn probed(&self, probed: &wire_v1::Probed) {
+        let (now, present) = (self.ca.clock.now(), self.bundles.borrow().sequence());
+        let mut said = BTreeMap::new();
+        for row in &probed.rows {
+            let Some(serial) = Serial::from_bytes(&row.serial) else { continue };
+            let sequence = Sequence(row.sequence);
+            let differs = self.differs.is_some_and(|differs| sequence <= differs);
+            let detail = echoed(&row.detail);
+            said.insert(serial, detail);
+            if differs {
+                continue;
+            }
+            let seen = self::probed(row.outcome, sequence, present);
+            let taken = self.ca.ledger.probed(Witness::Agent(&self.agent), serial, seen, now).await;
+            let word = match seen {
+                Probed::Observed(applied) => {
+                    Word::Applied(applied, EvidenceClass::HandshakeObserved)
+                }
+                // Another server hears it with the holder's next leaf.
+                Probed::Nothing | Probed::NotProbeable(_) | Probed::Unable(_) => continue,
+            };
+            self.note_evidence(word, serial, taken.map(drop));
+        }
+        self.session.note(now, |session| {
+            for (serial, detail) in said {
+                match detail.is_empty() {
+                    true => _ = session.probing.remove(&serial),
+                    false if session.probing.len() < PROBING_MAX => {
+                        _ = session.probing.insert(serial, detail);
+                    }
+                    false => {}
+                }
+            }
+        });
+    }
+
     async fn release(&self, release: &Release) {
         for serial in release.serials.iter().filter_map(|bytes| Serial::from_bytes(bytes)) {
             let taken = self.ca.ledger.release(Witness::Agent(&self.agent), serial).await;
@@ -376,6 +427,25 @@ fn spread_of(agents: usize, per_second: u64) -> u64 {
 fn elsewhere(spread: Duration) -> Answer {
     let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
     Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS, spread_ms, elsewhere: true })
+}
+
+fn probe(wanted: Option<Wanted>) -> Answer {
+    Answer::Probe(wanted.map_or_else(wire_v1::Probe::default, |wanted| wire_v1::Probe {
+        sequence: wanted.sequence.0,
+        root: wanted.root.as_bytes().to_vec(),
+    }))
+}
+
+/// What an agent says that it saw. It cannot have seen anything of a bundle that was never published.
+pub(crate) fn probed(outcome: i32, sequence: Sequence, present: Sequence) -> Probed {
+    use wire_v1::ProbeOutcome as Outcome;
+    match Outcome::try_from(outcome) {
+        _ if sequence > present || sequence == Sequence(0) => Probed::Nothing,
+        Ok(Outcome::NotProbeable) => Probed::NotProbeable(sequence),
+        Ok(Outcome::Unable) => Probed::Unable(sequence),
+        Ok(Outcome::Observed) => Probed::Observed(sequence),
+        Ok(Outcome::Unspecified) | Err(_) => Probed::Nothing,
+    }
 }
 
 fn renew(serials: &[Serial]) -> Answer {

@@ -34,6 +34,7 @@ use crate::metered::Authorities;
 use crate::metrics::Metrics;
 use crate::neighbors::NeighborTroubles;
 use crate::peers::Peers;
+use crate::probing::Probing;
 use crate::refusals::Refusals;
 use crate::replication::Replication;
 use crate::seen::Seen;
@@ -97,6 +98,8 @@ pub struct Ca {
     pub refusals: Refusals,
     /// What root authorities would give now that is not what signs.
     pub authority_drift: watch::Receiver<Drifts>,
+    /// Whether agents are asked to probe their proxies, and what with.
+    pub probing: Probing,
     /// Neighbors of the configuration.
     pub neighbors: BTreeSet<String>,
     /// What is wrong with them.

@@ -129,6 +129,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         ));
     }
     conditions.extend(refusing(ca, state));
+    conditions.extend(explain::unable(ca, state));
     conditions.extend(away::condition(ca));
     conditions.extend(exposure::conditions(state));
     conditions.extend(endings(state, &ca.policy, now));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::{Aggregates, Ledger, Standing, Tally};
+use ledger::{Aggregates, Ledger, LiveRow, Standing, Tally};
 use registry::Coverage;
 use trust::Cover;
 
@@ -25,7 +25,8 @@ impl Counts {
             Some(coverage.covers(identity)).filter(|covers| !covers.is_empty())
         });
         let mut waived = Aggregates::default();
-        for live in ledger.forgotten().iter().filter(|live| live.forgotten.stands()) {
+        let let_go = |live: &&LiveRow| live.forgotten.stands() && live.row.kind.is_members();
+        for live in ledger.forgotten().iter().filter(let_go) {
             let tally = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
             waived.add(Standing::of(live), tally);
         }

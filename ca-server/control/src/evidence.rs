@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
+use ledger::{Aggregates, EvidenceClass, Ledger, Required, RowKind, Standing};
 use registry::{AgentRegistry, AttestedRow};
 use rotation::evidence::RelyingParties;
 use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
@@ -14,6 +14,7 @@ use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
 use crate::counts::Counts;
 use crate::hierarchy::{Downstreams, Upstreams};
+use crate::probing::{self, ProbePolicy};
 use crate::replication::Replication;
 
 /// Reads the evidence of one replica.
@@ -46,6 +47,8 @@ pub struct EvidenceSettings {
     pub return_within: Duration,
     /// Time after which the trust of holders with trust of their own is assumed.
     pub own_trust_after: Option<Duration>,
+    /// When holders with listeners must be seen to verify the root that shall sign.
+    pub probe: ProbePolicy,
 }
 
 impl EvidenceSettings {
@@ -57,6 +60,8 @@ impl EvidenceSettings {
             RowKind::CsrOnly => EvidenceClass::Delivered,
             // What a channel proves is asked of the channel, which is a relying party.
             RowKind::ChannelTrusted => EvidenceClass::Sent,
+            // Nobody asks about those.
+            RowKind::Probe => EvidenceClass::Assumed,
         }
     }
 }
@@ -68,7 +73,9 @@ pub struct Unproven {
     pub lacking: ledger::Tally,
     /// Those of holders with trust of their own that nobody has confirmed.
     pub own_trust: rotation::evidence::Tally,
-    /// Those of such holders that a relying party's word stands for: they count as proven.
+    /// Those of holders that acknowledged the bundle and cannot verify the root that shall sign.
+    pub unable: u64,
+    /// Those of holders with trust of their own that a relying party's word stands for: they count as proven.
     pub confirmed: u64,
     /// Those that a waiver says not to wait for.
     pub waived: u64,
@@ -77,7 +84,7 @@ pub struct Unproven {
 impl Unproven {
     /// How many keep the gate closed.
     pub const fn rows(&self) -> u64 {
-        self.lacking.rows + self.own_trust.count
+        self.lacking.rows + self.own_trust.count + self.unable
     }
 }
 
@@ -141,6 +148,21 @@ impl EvidenceReader {
         self.settings.required(kind)
     }
 
+    /// What the gate of a state asks for leaves of this kind.
+    pub fn asked(&self, state: &State, kind: RowKind) -> Required {
+        Required { class: self.required(kind), probe: self.asks_probe(state) }
+    }
+
+    /// Whether the gate of a state asks that proxies were seen to verify the root that shall sign.
+    pub fn asks_probe(&self, state: &State) -> bool {
+        probing::wanted(state, self.settings.probe).is_some()
+    }
+
+    /// When that is asked.
+    pub const fn probe_policy(&self) -> ProbePolicy {
+        self.settings.probe
+    }
+
     /// How long a phase may last before somebody should look.
     pub const fn alarm_after(&self) -> Duration {
         self.settings.alarm_after
@@ -186,9 +208,9 @@ impl EvidenceReader {
         Some((word, until))
     }
 
-    /// The rows that are not known to trust a bundle, which is in force since a time.
-    pub fn unproven(&self, sequence: Sequence, in_force_since: Option<Timestamp>) -> Unproven {
-        self.unproven_of(&self.counts(), sequence, in_force_since)
+    /// The rows that are not known to trust the bundle of a state, which is in force since a time.
+    pub fn unproven(&self, state: &State, in_force_since: Option<Timestamp>) -> Unproven {
+        self.unproven_of(&self.counts(), state, in_force_since)
     }
 
     /// What the rows of this server and of all others say whose reports count, and the segments that this covers, each with
@@ -232,19 +254,23 @@ impl EvidenceReader {
     fn unproven_of(
         &self,
         counts: &Counts,
-        sequence: Sequence,
+        state: &State,
         in_force_since: Option<Timestamp>,
     ) -> Unproven {
+        let (sequence, probe) = (state.sequence, self.asks_probe(state));
         let coverage = self.registry.coverage();
         let Counts { rows, covered, .. } = counts;
-        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let required = |kind| Required { class: self.required(kind), probe };
+        let lacks = |row: &Standing| row.is_unproven(sequence, required(row.kind));
+        let unable = |row: &Standing| probe && row.is_unable(sequence);
         let own = rows.tally(|row| row.own_trust && !row.waived && lacks(row));
         let assumed =
             in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
         let assumed =
             assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
         let mut unproven = Unproven {
-            lacking: rows.tally(|row| !row.own_trust && !row.waived && lacks(row)),
+            lacking: rows.tally(|row| !row.own_trust && !row.waived && lacks(row) && !unable(row)),
+            unable: rows.tally(|row| !row.waived && unable(row)).rows,
             own_trust: rotation::evidence::Tally {
                 count: own.rows,
                 latest: assumed.filter(|_| own.rows > 0),
@@ -332,8 +358,10 @@ impl EvidenceSource for EvidenceReader {
         let (counts, read) = self.counts_of(state);
         let in_force_since = self.in_force_since(state);
         let sequence = state.sequence;
-        let unproven = self.unproven_of(&counts, sequence, in_force_since);
-        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let unproven = self.unproven_of(&counts, state, in_force_since);
+        let probe = self.asks_probe(state);
+        let required = |kind| Required { class: self.required(kind), probe };
+        let lacks = |row: &Standing| row.is_unproven(sequence, required(row.kind));
         let waived = counts.waived.tally(lacks).rows + unproven.waived;
         let rows = counts.rows;
         let let_go = self.upstreams.let_go(state);
@@ -351,6 +379,7 @@ impl EvidenceSource for EvidenceReader {
             sequence,
             unproven: tally(unproven.lacking),
             own_trust: unproven.own_trust,
+            unable: unproven.unable,
             waived,
             live,
             read,

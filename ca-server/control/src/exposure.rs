@@ -125,7 +125,8 @@ fn out_of_reach(
     is_connected: impl Fn(&str) -> bool,
 ) -> Option<&'static str> {
     match (kind, agent) {
-        (RowKind::Own, _) => None,
+        // Nobody's but the agent's, for its minutes.
+        (RowKind::Own | RowKind::Probe, _) => None,
         (RowKind::AgentHeld | RowKind::AgentIdentity, Some(agent)) if is_connected(agent) => None,
         (RowKind::AgentHeld | RowKind::AgentIdentity, _) => {
             Some("its agent is not connected to this server")

@@ -366,6 +366,7 @@ const fn waited(kind: RowKind) -> &'static str {
         }
         RowKind::CsrOnly => "each gate waits until the last of them has ended or asked again",
         RowKind::ChannelTrusted => "they are waited for to their end",
+        RowKind::Probe => "nothing waits for them",
         RowKind::Own => "this server renews them itself",
     }
 }

@@ -30,7 +30,7 @@ pub fn refresh(ca: &Ca, live: &Live) {
     live.phase.clear();
     live.phase.get_or_create(&PhaseLabel { phase: state.phase.name() }).set(1);
     live.phase_since.set(state.phase.since().map_or(0, Timestamp::as_secs));
-    live.unproven_rows.set(signed(ca.evidence.unproven(snapshot.bundle().sequence(), None).rows()));
+    live.unproven_rows.set(signed(ca.evidence.unproven(&state, None).rows()));
     live.horizon.set(snapshot.horizon().as_secs());
     live.sequence.set(signed(snapshot.bundle().sequence().0));
     live.generation.set(signed(snapshot.generation().0));

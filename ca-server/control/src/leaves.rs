@@ -80,13 +80,13 @@ impl<'a> Gate<'a> {
                 self.draining().map_or(0, |root| self.ca.ledger.aggregates().under(&root).rows)
             }
             Some(GateName::Trust | GateName::Converged) => {
-                self.ca.evidence.unproven(self.state.sequence, None).rows()
+                self.ca.evidence.unproven(self.state, None).rows()
             }
         }
     }
 
     fn lacks_trust(&self, live: &LiveRow) -> bool {
-        let required = self.ca.evidence.required(live.row.kind);
+        let required = self.ca.evidence.asked(self.state, live.row.kind);
         let (row, sequence) = (&live.row, self.state.sequence);
         let unproven = Standing::of(live).is_unproven(sequence, required);
         let confirmed = live.is_own_trust() && self.coverage.has(&row.identity, sequence);

@@ -27,6 +27,8 @@ pub enum Level {
     Horizon,
     /// The clock is noted for the next start.
     ClockNoted,
+    /// Agents can get the leaves with which they look whether proxies verify the root that shall sign.
+    Probes,
 }
 
 /// Which levels are not so, and why.
@@ -108,6 +110,7 @@ impl Level {
             Self::OwnLeaf => "the server serves on with its former certificate",
             Self::Sealed => "the ledger's segment is not sealed, so gates wait",
             Self::Horizon => "the horizon is not raised, and leaves get shorter",
+            Self::Probes => "agents cannot probe their proxies, so the trust gate waits",
             Self::ClockNoted => {
                 "the clock is not noted, so that a restart might believe a clock that jumped"
             }

@@ -74,6 +74,8 @@ pub mod own_leaf;
 mod own_trust;
 pub mod paths;
 pub mod peers;
+mod probe_upkeep;
+pub mod probing;
 pub mod recovery;
 pub mod refusals;
 pub mod reissue;

@@ -129,6 +129,7 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, coverage: &Cove
         ends,
         refuses,
         more: Some(text),
+        unable: false,
     }
 }
 

@@ -130,6 +130,6 @@ fn draining(state: &State) -> Option<RootId> {
 fn holder(row: &Row) -> Option<String> {
     match row.kind {
         RowKind::AgentHeld | RowKind::AgentIdentity => row.agent.clone(),
-        RowKind::CsrOnly | RowKind::ChannelTrusted | RowKind::Own => None,
+        RowKind::CsrOnly | RowKind::ChannelTrusted | RowKind::Own | RowKind::Probe => None,
     }
 }

@@ -6,6 +6,7 @@ use ledger::Word;
 use trust::Sequence;
 
 use crate::ca::Ca;
+use crate::probing;
 use crate::seen::{Judgement, Stored};
 
 /// Why no leaf was released.
@@ -44,6 +45,24 @@ impl Ca {
         // Whoever was held up meanwhile releases nothing: the row stays, and counts until its end.
         self.replication.may_release()?;
         Ok(leaf)
+    }
+
+    /// Issues a leaf of the root that shall sign, for the agent that probes its proxies with it.
+    ///
+    /// # Errors
+    /// [`NotReleased`]; a refusal while no probe of this bundle is asked for.
+    pub async fn issue_probe(
+        &self,
+        request: AuthorizedRequest,
+        sequence: Sequence,
+    ) -> Result<IssuedLeaf, NotReleased> {
+        let allowed = self.probing.allowed();
+        let Some(allowed) = allowed.filter(|allowed| allowed.wanted.sequence == sequence) else {
+            let text = format!("no probe of bundle {sequence} is asked for");
+            return Err(Refusal::new(Reason::RotationRefused, text).into());
+        };
+        let request = request.as_probe(probing::life(self.issuer.profile()));
+        self.issue(&request, allowed.snapshot.clone()).await
     }
 
     /// The word that what an agent has stored is for a leaf that is born now: no agent gets a leaf born at a bundle that it

@@ -295,6 +295,7 @@ mod tests {
             applied: Applied::from_sequences([Sequence(0); EvidenceClass::ALL.len()]),
             own_trust: false,
             waived: false,
+            listening: None,
         };
         let mut rows = Aggregates::default();
         rows.add(standing, Tally { rows: 7, latest_not_after: Some(NOW) });

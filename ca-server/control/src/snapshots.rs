@@ -83,6 +83,23 @@ impl Snapshots {
         Ok(Snapshot::new(state.generation, bundle, signer, horizon)?)
     }
 
+    /// A root that does not sign yet as if it did, for probe leaves that end by `until`.
+    pub async fn probing(
+        &self,
+        state: &State,
+        root: RootId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Snapshot, SnapshotError> {
+        let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
+        let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots)?;
+        let known = state.roots.get(&root);
+        let issuer = known.and_then(|known| known.signer_for(&self.replica));
+        let entry = issuer.and_then(|issuer| known?.issuers.get(&issuer));
+        let signer = self.signer(entry.ok_or(SnapshotError::NoSigner)?, &bundle, root, now).await?;
+        Ok(Snapshot::new(state.generation, bundle, Arc::new(signer), until)?)
+    }
+
     async fn signer(
         &self,
         entry: &IssuerEntry,

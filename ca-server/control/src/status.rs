@@ -64,7 +64,7 @@ pub fn of(ca: &Ca) -> Status {
     let (state, snapshot) = (ca.driver.state(), ca.cell.load());
     let (issued_total, refused_total) = ca.metrics.totals();
     let conditions = conditions::conditions(ca, &state);
-    let roster = roster::roster(ca);
+    let (roster, ledger) = (roster::roster(ca), ledger(ca, &state));
     let agents = ca.registry.agents_named(&roster.excerpt).into_iter();
     Status {
         agents: agents.map(|agent| AgentView::of(ca, agent)).collect(),
@@ -76,7 +76,7 @@ pub fn of(ca: &Ca) -> Status {
         digest: snapshot.bundle().digest(),
         active_root: snapshot.signer().root(),
         issuer_not_after: snapshot.signer().validity().not_after(),
-        ledger: ledger(ca, snapshot.bundle().sequence()),
+        ledger,
         roster,
         issued_total,
         refused_total,
@@ -85,13 +85,13 @@ pub fn of(ca: &Ca) -> Status {
     }
 }
 
-fn ledger(ca: &Ca, sequence: Sequence) -> LedgerFigures {
+fn ledger(ca: &Ca, state: &State) -> LedgerFigures {
     let (stats, rows) = (ca.ledger.stats(), ca.ledger.aggregates());
     LedgerFigures {
         segment: ca.ledger.segment().as_str().to_owned(),
         live_rows: rows.all().rows,
         files: stats.files.try_into().unwrap_or(u64::MAX),
         bytes: stats.bytes,
-        unproven_rows: ca.evidence.unproven(sequence, None).rows(),
+        unproven_rows: ca.evidence.unproven(state, None).rows(),
     }
 }

@@ -110,6 +110,7 @@ impl Upkeep {
     async fn reach(&mut self, news: bool) {
         self.show(news).await;
         self.keep_own_leaf(news).await;
+        self.keep_probes().await;
     }
 
     /// Shows the newest state of the record to all later requests.

@@ -99,6 +99,12 @@ impl AuthorizedRequest {
         Self { word, ..self }
     }
 
+    /// The same as a leaf that the agent keeps for itself, to shake hands with its holders' listeners.
+    #[must_use]
+    pub fn as_probe(self, life: Duration) -> Self {
+        Self { kind: RowKind::Probe, word: Word::None, ttl: Some(life), ..self }
+    }
+
     /// The same with DNS names beside the identity, which somebody answers for.
     ///
     /// # Errors

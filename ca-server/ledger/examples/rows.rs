@@ -99,8 +99,10 @@ fn main() {
         started.elapsed().as_secs_f64(),
         (resident_kib() - before) / 1_024
     );
-    let filter =
-        RowFilter { unproven: Some((Sequence(4), EvidenceClass::Applied)), ..RowFilter::default() };
+    let filter = RowFilter {
+        unproven: Some((Sequence(4), EvidenceClass::Applied.into())),
+        ..RowFilter::default()
+    };
     let started = Instant::now();
     let page = ledger.rows(&filter, None, 32);
     println!("32 of {ROWS} holders: {} rows looked at, {:?}", page.looked_at, started.elapsed());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use trust::{Cover, RootId, Sequence, SpiffeId, Timestamp};
 
-use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
+use crate::row::{Applied, EvidenceClass, LiveRow, Probe, RowKind};
 use crate::store::Number;
 
 /// What gates tell rows apart by. Few differ at a time: roots and sequences change with rotations, not with leaves.
@@ -22,6 +22,24 @@ pub struct Standing {
     pub own_trust: bool,
     /// Whether an operator said by name that the trust of its holders is not waited for.
     pub waived: bool,
+    /// What its agent says of its holders' listeners, if it shakes hands with them.
+    pub listening: Option<Probe>,
+}
+
+/// What a gate asks of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Required {
+    /// The weakest class of evidence that it takes.
+    pub class: EvidenceClass,
+    /// Whether it asks besides that holders with a listener were seen to verify the root that shall sign, as far as they can be
+    /// probed.
+    pub probe: bool,
+}
+
+impl From<EvidenceClass> for Required {
+    fn from(class: EvidenceClass) -> Self {
+        Self { class, probe: false }
+    }
 }
 
 impl Standing {
@@ -30,15 +48,35 @@ impl Standing {
     pub fn of(live: &LiveRow) -> Self {
         let row = &live.row;
         let (root, kind, born, own_trust) = (row.root, row.kind, row.born, live.is_own_trust());
-        Self { root, kind, born, applied: live.evidence.applied, own_trust, waived: false }
+        let listening = live.is_listening().then_some(live.evidence.probe);
+        let applied = live.evidence.applied;
+        Self { root, kind, born, applied, own_trust, waived: false, listening }
     }
 
     /// Whether rows like this one keep the trust gate of sequence `s` closed: their holders are not known to have
-    /// applied it by evidence of class `at_least` or stronger, nor by how their leaves came to them.
+    /// applied it by evidence of class `at_least` or stronger, nor by how their leaves came to them; or it is not known whether
+    /// they can verify what it brings.
     #[must_use]
-    pub fn is_unproven(&self, s: Sequence, at_least: EvidenceClass) -> bool {
+    pub fn is_unproven(&self, s: Sequence, at_least: impl Into<Required>) -> bool {
+        let Required { class, probe } = at_least.into();
         let proven_by_birth = self.kind.is_proven_by_birth() && self.born >= s;
-        !proven_by_birth && self.applied.by(at_least) < s
+        !proven_by_birth && self.applied.by(class) < s || probe && self.is_unprobed(s)
+    }
+
+    /// Whether its holders have listeners and were not seen yet to verify the root that the bundle of sequence `s` brings. Where a
+    /// listener cannot be probed, what they acknowledged stands; one that was seen to refuse is not believed again for being away.
+    #[must_use]
+    pub fn is_unprobed(&self, s: Sequence) -> bool {
+        let Some(probe) = self.listening else { return false };
+        let away = probe.not_probeable >= s && probe.unable < s;
+        self.applied.by(EvidenceClass::HandshakeObserved) < s && !away
+    }
+
+    /// Whether some holder acknowledged the bundle of sequence `s` and was seen not to verify the root that it brings. Its next leaf
+    /// is no better.
+    #[must_use]
+    pub fn is_unable(&self, s: Sequence) -> bool {
+        self.is_unprobed(s) && self.listening.is_some_and(|probe| probe.unable >= s)
     }
 }
 
@@ -111,7 +149,11 @@ impl Aggregates {
 
     /// The rows that keep the trust gate of sequence `s` closed, where policy asks of each kind for evidence of a
     /// class. Rows born at `s` or later need none where leaf and bundle come in one reply.
-    pub fn unproven_by(&self, s: Sequence, at_least: impl Fn(RowKind) -> EvidenceClass) -> Tally {
+    pub fn unproven_by<R: Into<Required>>(
+        &self,
+        s: Sequence,
+        at_least: impl Fn(RowKind) -> R,
+    ) -> Tally {
         self.tally(|standing| standing.is_unproven(s, at_least(standing.kind)))
     }
 }

@@ -3,14 +3,14 @@
 //! None of these waits for the disk: what is lost in a crash is lost evidence, which only makes gates open later. Each
 //! waits for room when the queue is full.
 
-use trust::{CertificateId, Serial};
+use trust::{CertificateId, Serial, Timestamp};
 
 use crate::error::{EvidenceError, LedgerError};
 use crate::index::Index;
 use crate::intent::Job;
 use crate::ledger::Ledger;
 use crate::record::Record;
-use crate::row::{Change, Ended, LiveRow, Proof};
+use crate::row::{Change, Ended, EvidenceClass, LiveRow, Probed, Proof};
 
 /// Who speaks about a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,28 @@ impl Ledger {
             Ok(if known { Change::default() } else { Change::proven(proof) })
         };
         self.change(serial, Record::Acked { serial, proof }, decide).await
+    }
+
+    /// What an agent saw at the listeners of a leaf's holders. That they verify the next root is evidence, and is kept as such; the
+    /// rest the agent says again at its next connect, so it is in memory alone.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn probed(
+        &self,
+        by: Witness<'_>,
+        serial: Serial,
+        seen: Probed,
+        at: Timestamp,
+    ) -> Result<Reported, EvidenceError> {
+        if let Probed::Observed(applied) = seen {
+            let proof = Proof { applied, class: EvidenceClass::HandshakeObserved, at };
+            return self.ack(by, serial, proof).await;
+        }
+        let mut index = self.shared.index();
+        by.about(&index, serial)?;
+        let news = index.join(&serial, Change::probed(seen, at));
+        Ok(if news { Reported::New } else { Reported::Known })
     }
 
     /// The holder gave its leaf up, or was seen to exit: the row holds no gate any more.

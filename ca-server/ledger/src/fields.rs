@@ -2,7 +2,7 @@
 
 use trust::Timestamp;
 
-use crate::row::{Ended, EvidenceClass, RowKind, Word};
+use crate::row::{Ended, EvidenceClass, Probed, RowKind, Word};
 
 /// Version of the kinds that hold a row, from which on it has a word about its holders.
 pub(crate) const WORD_VERSION: u8 = 2;
@@ -46,6 +46,7 @@ pub(crate) const fn kind_byte(kind: RowKind) -> u8 {
         RowKind::ChannelTrusted => 2,
         RowKind::Own => 3,
         RowKind::AgentIdentity => 4,
+        RowKind::Probe => 5,
     }
 }
 
@@ -67,7 +68,23 @@ pub(crate) fn put_word(out: &mut Vec<u8>, word: Word) {
             out.extend_from_slice(&sequence.0.to_le_bytes());
         }
         Word::OwnTrust => out.push(2),
+        Word::Listening { trusting, seen } => {
+            out.push(3);
+            out.extend_from_slice(&trusting.0.to_le_bytes());
+            put_probed(out, seen);
+        }
     }
+}
+
+fn put_probed(out: &mut Vec<u8>, seen: Probed) {
+    let (byte, sequence) = match seen {
+        Probed::Nothing => return out.push(0),
+        Probed::NotProbeable(sequence) => (1, sequence),
+        Probed::Unable(sequence) => (2, sequence),
+        Probed::Observed(sequence) => (3, sequence),
+    };
+    out.push(byte);
+    out.extend_from_slice(&sequence.0.to_le_bytes());
 }
 
 pub(crate) fn put_ended(out: &mut Vec<u8>, ended: Option<Ended>) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use trust::{Cover, RootId, Sequence, Serial, SpiffeId, Timestamp};
 
-use crate::aggregates::{Aggregates, Counts, Ends, Standing};
+use crate::aggregates::{Aggregates, Counts, Ends, Required, Standing};
 use crate::error::LedgerError;
 use crate::record::Record;
-use crate::row::{Change, Ended, EvidenceClass, LiveRow, Row, RowKind};
+use crate::row::{Change, Ended, LiveRow, Row, RowKind};
 use crate::settings::Settings;
 use crate::store::{Number, Rows};
 
@@ -31,7 +31,7 @@ pub struct RowFilter {
     /// Only rows of whose holders an operator said by name that their trust is not waited for, or only others.
     pub waived: Option<bool>,
     /// Only rows that keep the trust gate of this sequence closed for lack of evidence of this class.
-    pub unproven: Option<(Sequence, EvidenceClass)>,
+    pub unproven: Option<(Sequence, Required)>,
     /// Only rows of this identity. They are looked for row by row.
     pub identity: Option<SpiffeId>,
     /// Also rows that were released, superseded or forgotten, which hold no gate.
@@ -330,7 +330,7 @@ impl RowFilter {
             && self.kind.is_none_or(|kind| kind == standing.kind)
             && self.own_trust.is_none_or(|own_trust| own_trust == standing.own_trust)
             && self.waived.is_none_or(|waived| waived == standing.waived)
-            && self.unproven.is_none_or(|(s, class)| standing.is_unproven(s, class))
+            && self.unproven.is_none_or(|(s, required)| standing.is_unproven(s, required))
     }
 
     fn matches(&self, live: &LiveRow, standing: &Standing) -> bool {
@@ -351,7 +351,7 @@ pub(crate) fn is_over(not_after: Timestamp, now: Timestamp, skew: Duration) -> b
 mod tests {
     use super::*;
     use crate::aggregates::Tally;
-    use crate::row::Word;
+    use crate::row::{EvidenceClass, Word};
     use crate::testing::{applied, root, row};
 
     const ROWS: u64 = 200_000;
@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(together[&()].all().rows, of_others.map(|(_, rows)| sum(rows)).sum::<u64>());
         assert_eq!(all.all().rows, ROWS - ROWS / 40);
         assert_eq!(index.own_trust(64, |_| true).len(), 64);
-        let unproven = Some((Sequence(5), EvidenceClass::Applied));
+        let unproven = Some((Sequence(5), EvidenceClass::Applied.into()));
         assert_eq!(
             index.page(&RowFilter { unproven, ..RowFilter::default() }, None, 32).rows.len(),
             32
@@ -435,7 +435,7 @@ mod tests {
             };
             assert!(index.insert(Arc::new(Row { not_after: until, kind, born, ..row(number) })));
         }
-        let unproven = Some((Sequence(5), EvidenceClass::Applied));
+        let unproven = Some((Sequence(5), EvidenceClass::Applied.into()));
         let wanted = RowFilter { kind: Some(RowKind::AgentHeld), unproven, ..RowFilter::default() };
         let page = index.page(&wanted, None, 32);
         assert_eq!((page.rows.len(), page.looked_at), (32, 32));

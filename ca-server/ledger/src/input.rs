@@ -6,7 +6,9 @@ use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timesta
 
 use crate::fields::{DecodeError, WORD_VERSION};
 use crate::record::AuditRefusal;
-use crate::row::{Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word};
+use crate::row::{
+    Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Probed, Proof, Row, RowKind, Word,
+};
 
 /// What is left to read.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
@@ -85,6 +87,7 @@ impl<'a> Input<'a> {
             2 => RowKind::ChannelTrusted,
             3 => RowKind::Own,
             4 => RowKind::AgentIdentity,
+            5 => RowKind::Probe,
             _ => return Err(DecodeError::Newer),
         })
     }
@@ -94,12 +97,30 @@ impl<'a> Input<'a> {
             0 => Ok(Word::None),
             1 => Ok(Word::Trusting(Sequence(self.u64()?))),
             2 => Ok(Word::OwnTrust),
+            3 => {
+                let trusting = Sequence(self.u64()?);
+                Ok(Word::Listening { trusting, seen: self.probed()? })
+            }
             _ => Err(DecodeError::Newer),
         }
     }
 
     pub(crate) fn proof(&mut self) -> Result<Proof, DecodeError> {
         Ok(Proof { applied: Sequence(self.u64()?), class: self.class()?, at: self.time()? })
+    }
+
+    fn probed(&mut self) -> Result<Probed, DecodeError> {
+        let byte = self.byte()?;
+        if byte == 0 {
+            return Ok(Probed::Nothing);
+        }
+        let sequence = Sequence(self.u64()?);
+        match byte {
+            1 => Ok(Probed::NotProbeable(sequence)),
+            2 => Ok(Probed::Unable(sequence)),
+            3 => Ok(Probed::Observed(sequence)),
+            _ => Err(DecodeError::Malformed),
+        }
     }
 
     pub(crate) fn class(&mut self) -> Result<EvidenceClass, DecodeError> {

@@ -55,7 +55,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use aggregates::{Aggregates, Standing, Tally};
+pub use aggregates::{Aggregates, Required, Standing, Tally};
 pub use compaction::Compaction;
 pub use error::{Damage, EvidenceError, LedgerError, OpenError};
 pub use evidence::{Reported, Witness};
@@ -66,7 +66,8 @@ pub use manifest::SegmentFault;
 pub use record::{AuditRefusal, Entry, Record, TEXT_BYTES_MAX};
 pub use recovery::{Recovered, RecoveredSegment, TornTail};
 pub use row::{
-    Applied, Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word,
+    Applied, Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Probe, Probed, Proof, Row,
+    RowKind, Word,
 };
 pub use segment::{FileId, InvalidSegmentId, SegmentId};
 pub use settings::{OpenOptions, Settings, WritesOn};

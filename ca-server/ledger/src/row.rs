@@ -41,6 +41,29 @@ pub enum Word {
     Trusting(Sequence),
     /// Some holder takes the leaf from its agent and no validation secret, so nothing tells what it trusts.
     OwnTrust,
+    /// As [`Trusting`](Self::Trusting), and each holder has a listener that the agent shakes hands with.
+    Listening {
+        /// What its holders have acknowledged.
+        trusting: Sequence,
+        /// What the agent saw at the listeners so far.
+        seen: Probed,
+    },
+}
+
+/// What an agent saw when it shook hands with its holders' listeners: with a leaf that they trust already, and with one of the
+/// root that shall sign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Probed {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// While the bundle of this sequence was in force, some listener could not be probed: it does not answer, or asks nobody for a
+    /// certificate.
+    NotProbeable(Sequence),
+    /// Some holder has acknowledged the bundle of this sequence and refused a leaf of the root that shall sign, and no other.
+    Unable(Sequence),
+    /// All took both.
+    Observed(Sequence),
 }
 
 /// Who holds a leaf.
@@ -56,6 +79,9 @@ pub enum RowKind {
     Own,
     /// An agent's own identity.
     AgentIdentity,
+    /// An agent, which shakes hands with its own holders' listeners and hands it to nobody. It is no member's leaf, and holds no
+    /// gate.
+    Probe,
 }
 
 impl RowKind {
@@ -65,7 +91,20 @@ impl RowKind {
     pub const fn is_proven_by_birth(self) -> bool {
         match self {
             Self::CsrOnly | Self::Own => true,
-            Self::AgentHeld | Self::AgentIdentity | Self::ChannelTrusted => false,
+            Self::AgentHeld | Self::AgentIdentity | Self::ChannelTrusted | Self::Probe => false,
+        }
+    }
+
+    /// Whether somebody presents leaves of this kind to others, so that gates ask about them.
+    #[must_use]
+    pub const fn is_members(self) -> bool {
+        match self {
+            Self::AgentHeld
+            | Self::CsrOnly
+            | Self::ChannelTrusted
+            | Self::Own
+            | Self::AgentIdentity => true,
+            Self::Probe => false,
         }
     }
 }
@@ -108,6 +147,26 @@ pub struct Evidence {
     pub applied: Applied,
     /// When the newest piece of evidence came; the epoch when there is none.
     pub at: Timestamp,
+    /// What a probe of its listeners lacks. It is said again at each connect of its agent, so it is in no file.
+    pub probe: Probe,
+}
+
+/// What is known of a probe but that it passed, which is evidence of its own class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Probe {
+    /// The newest bundle with which a holder was seen to refuse a leaf of the root that shall sign; 0 for none.
+    pub unable: Sequence,
+    /// The newest bundle with which a listener could not be probed; 0 for none.
+    pub not_probeable: Sequence,
+}
+
+impl Probe {
+    pub(crate) const NONE: Self = Self { unable: Sequence(0), not_probeable: Sequence(0) };
+
+    fn join(&mut self, other: Self) {
+        self.unable = self.unable.max(other.unable);
+        self.not_probeable = self.not_probeable.max(other.not_probeable);
+    }
 }
 
 impl EvidenceClass {
@@ -159,19 +218,37 @@ impl Evidence {
         levels: [Sequence; EvidenceClass::ALL.len()],
         at: Timestamp,
     ) -> Self {
-        Self { applied: Applied::from_sequences(levels), at }
+        Self { applied: Applied::from_sequences(levels), at, probe: Probe::NONE }
     }
 
     fn join(&mut self, other: Self) {
         self.applied.join(other.applied);
         self.at = self.at.max(other.at);
+        self.probe.join(other.probe);
+    }
+
+    /// What an agent saw at listeners at a time.
+    pub(crate) fn of_probe(seen: Probed, at: Timestamp) -> Self {
+        match seen {
+            Probed::Nothing => Self::default(),
+            Probed::NotProbeable(not_probeable) => {
+                Self { probe: Probe { not_probeable, ..Probe::default() }, ..Self::default() }
+            }
+            Probed::Unable(unable) => {
+                Self { probe: Probe { unable, ..Probe::default() }, ..Self::default() }
+            }
+            Probed::Observed(applied) => {
+                Proof { applied, class: EvidenceClass::HandshakeObserved, at }.into()
+            }
+        }
     }
 }
 
 impl From<Proof> for Evidence {
     fn from(proof: Proof) -> Self {
         let level = |class| if class <= proof.class { proof.applied } else { Sequence(0) };
-        Self { applied: Applied(EvidenceClass::ALL.map(level)), at: proof.at }
+        let applied = Applied(EvidenceClass::ALL.map(level));
+        Self { applied, at: proof.at, probe: Probe::default() }
     }
 }
 
@@ -246,9 +323,15 @@ impl LiveRow {
     /// A row about which nothing is known yet but how it was born, and what was said then.
     #[must_use]
     pub fn new(row: Arc<Row>) -> Self {
+        let by_word = |applied| {
+            Proof { applied, class: EvidenceClass::Applied, at: Timestamp::default() }.into()
+        };
         let evidence = match row.word {
-            Word::Trusting(applied) => {
-                Proof { applied, class: EvidenceClass::Applied, at: Timestamp::default() }.into()
+            Word::Trusting(applied) => by_word(applied),
+            Word::Listening { trusting, seen } => {
+                let mut evidence: Evidence = by_word(trusting);
+                evidence.join(Evidence::of_probe(seen, Timestamp::default()));
+                evidence
             }
             Word::None | Word::OwnTrust => Evidence::default(),
         };
@@ -261,10 +344,16 @@ impl LiveRow {
         self.row.word == Word::OwnTrust
     }
 
+    /// Whether its agent shakes hands with a listener of every holder.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        matches!(self.row.word, Word::Listening { .. })
+    }
+
     /// Whether the row still holds gates closed.
     #[must_use]
-    pub const fn counts(&self) -> bool {
-        self.ended.is_none() && !self.forgotten.stands()
+    pub fn counts(&self) -> bool {
+        self.ended.is_none() && !self.forgotten.stands() && self.row.kind.is_members()
     }
 
     /// Takes in what another source knows about the same row.
@@ -314,6 +403,10 @@ impl Change {
 
     pub(crate) fn proven(proof: Proof) -> Self {
         Self { evidence: proof.into(), ..Self::default() }
+    }
+
+    pub(crate) fn probed(seen: Probed, at: Timestamp) -> Self {
+        Self { evidence: Evidence::of_probe(seen, at), ..Self::default() }
     }
 
     pub(crate) fn join(&mut self, other: Self) {

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use trust::{CertificateId, Serial, SpkiHash, Timestamp};
 
 use crate::pool::Pool;
-use crate::row::{Applied, Ended, Evidence, Forgotten, LiveRow, Row};
+use crate::row::{Applied, Ended, Evidence, Forgotten, LiveRow, Probe, Row};
 
 /// Slots are made so many at a time: growing moves none.
 const CHUNK: usize = 1 << 12;
@@ -58,6 +58,7 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Known {
     applied: Applied,
+    probe: Probe,
     ended: Option<Ended>,
     forgotten: Forgotten,
     is_issued: bool,
@@ -185,12 +186,13 @@ impl Rows {
             Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
         let known = self.known.get(*known).unwrap_or(Known {
             applied: Applied::default(),
+            probe: Probe::default(),
             ended: None,
             forgotten: Forgotten::default(),
             is_issued: false,
         });
         let certificate = CertificateId::from_bytes(certificate).filter(|_| known.is_issued);
-        let evidence = Evidence { applied: known.applied, at: *at };
+        let evidence = Evidence { applied: known.applied, at: *at, probe: known.probe };
         let (row, Known { ended, forgotten, .. }) = (Arc::new(row), known);
         LiveRow { row, certificate, evidence, ended, forgotten }
     }
@@ -236,8 +238,9 @@ fn bytes(certificate: Option<CertificateId>) -> [u8; 32] {
 impl Known {
     fn of(live: &LiveRow) -> Self {
         let LiveRow { row: _, certificate, evidence, ended, forgotten } = live;
-        let (applied, is_issued) = (evidence.applied, certificate.is_some());
-        Self { applied, ended: *ended, forgotten: *forgotten, is_issued }
+        let Evidence { applied, at: _, probe } = *evidence;
+        let is_issued = certificate.is_some();
+        Self { applied, probe, ended: *ended, forgotten: *forgotten, is_issued }
     }
 }
 

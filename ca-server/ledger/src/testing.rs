@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::record::{AuditRefusal, Record};
-use crate::row::{Ended, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word};
+use crate::row::{Ended, EvidenceClass, Forgotten, LiveRow, Probed, Proof, Row, RowKind, Word};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -59,7 +59,16 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         .identity("spiffe://example.org/x")
         .peer(([127, 0, 0, 1], 443).into())
         .detail("a CSR of 1\u{0}7 KiB");
+    let listening = |number, seen| {
+        let word = Word::Listening { trusting: Sequence(7), seen };
+        Record::Intent(Arc::new(Row { word, ..row(number) }))
+    };
     vec![
+        listening(4, Probed::Nothing),
+        listening(5, Probed::NotProbeable(Sequence(6))),
+        listening(6, Probed::Unable(Sequence(6))),
+        listening(7, Probed::Observed(Sequence(6))),
+        Record::Intent(Arc::new(Row { kind: RowKind::Probe, ..row(8) })),
         Record::Intent(Arc::new(row(1))),
         Record::Intent(Arc::new(Row { word: Word::Trusting(Sequence(7)), ..row(2) })),
         Record::Intent(Arc::new(Row { word: Word::OwnTrust, ..row(3) })),

@@ -1,7 +1,7 @@
 //! The agents that are, or were, connected: what `status` and the metrics say of them, and the way to ask them to renew
 //! leaves. Nothing here is evidence.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -48,6 +48,8 @@ pub struct Session {
     pub last_nack: String,
     /// What its holders refuse now, by a leaf that each may present; without one it is the agent itself.
     pub refusing: Refusing,
+    /// What it says of listeners of its holders that do not take a probe, by a leaf of each.
+    pub probing: BTreeMap<Serial, String>,
     /// Its build, as it says.
     pub build: String,
 }

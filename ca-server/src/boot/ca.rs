@@ -35,6 +35,7 @@ use control::metered::Authorities;
 use control::metrics::Metrics;
 use control::neighbors::NeighborTroubles;
 use control::peers::Peers;
+use control::probing::Probing;
 use control::refusals::Refusals;
 use control::replication::Replication;
 use control::seen::Seen;
@@ -134,6 +135,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         findings: Findings::default(),
         refusals: Refusals::default(),
         authority_drift,
+        probing: Probing::default(),
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
         federated,

@@ -78,6 +78,7 @@ pub(super) fn evidence(config: &Config) -> EvidenceSettings {
         alarm_after: rotation.alarm_after(),
         return_within: rotation.return_within(),
         own_trust_after: rotation.own_trust_after(),
+        probe: rotation.probe(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use control::probing::ProbePolicy;
 use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
@@ -24,6 +25,7 @@ pub struct RotationConfig {
     return_within: Duration,
     follow_authority: bool,
     own_trust_after: Option<Duration>,
+    probe: ProbePolicy,
 }
 
 impl RotationConfig {
@@ -86,6 +88,12 @@ impl RotationConfig {
         self.own_trust_after
     }
 
+    /// When the trust gate asks that proxies with a listener in their agent's configuration were seen to verify the root that shall
+    /// sign: `"new-algorithms"` (default), where its key or an issuer's is of another algorithm than before; `"always"`; `"never"`.
+    pub const fn probe(&self) -> ProbePolicy {
+        self.probe
+    }
+
     /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
     /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
     pub const fn follow_authority(&self) -> bool {
@@ -107,6 +115,12 @@ pub(super) fn rotation(
     let reissue_per_second = section.count("reissue_per_second", 50, 1..=100_000);
     let classes = [("applied", EvidenceClass::Applied), ("sent", EvidenceClass::Sent)];
     let agent_evidence = section.choice("agent_evidence", EvidenceClass::Applied, &classes);
+    let probes = [
+        ("new-algorithms", ProbePolicy::NewAlgorithms),
+        ("always", ProbePolicy::Always),
+        ("never", ProbePolicy::Never),
+    ];
+    let probe = section.choice("probe", ProbePolicy::NewAlgorithms, &probes);
     let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
     let retry_aborted_after = section.duration("retry_aborted_after", "24h", ["1m", "365d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
@@ -158,5 +172,6 @@ pub(super) fn rotation(
         return_within: return_within?,
         follow_authority,
         own_trust_after: own_trust_after?,
+        probe: probe?,
     })
 }

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
 use super::gate::Gate;
+use crate::options::Algorithm;
 use crate::ports::free_address;
 use crate::tokens::{AUDIENCE, ISSUER, TokenSource};
 
@@ -24,6 +25,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Length of a server's lease where there are several.
 pub const LEASE_SECS: u64 = 5;
+
+/// The keys of the first root and its issuers.
+const KEYS: &str = "key_type = \"p256\"\nissuer_key_type = \"p256\"";
 
 /// The trust domain of the demo.
 pub const TRUST_DOMAIN: &str = "demo.banyan";
@@ -56,11 +60,13 @@ pub struct Seat {
     pub store: Vec<SocketAddr>,
 }
 
-/// Lifetimes of the demo: short, so that every workload renews several times while one watches.
+/// What the demo sets otherwise than an operator would; lifetimes are short, so that every workload renews several times while one watches.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
     /// Life of a workload's leaf, in seconds.
     pub leaf_secs: u64,
+    /// Whether the trust gate asks that proxies were seen to verify a new algorithm.
+    pub probes: bool,
 }
 
 impl CaProcess {
@@ -136,6 +142,24 @@ impl CaProcess {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn(&self.directory)?;
         self.wait_ready().await
+    }
+
+    /// Changes the algorithm of the keys of roots and issuers to come, as an operator does: in the configuration, and with a restart.
+    ///
+    /// # Errors
+    /// If the configuration cannot be written, or the server does not come back.
+    pub async fn change_algorithm(&mut self, algorithm: Algorithm) -> anyhow::Result<()> {
+        let file = self.directory.join("banyan.toml");
+        let [root, issuer] = algorithm.keys();
+        let keys = format!("key_type = \"{root}\"\nissuer_key_type = \"{issuer}\"");
+        let text = std::fs::read_to_string(&file)?.replace(KEYS, &keys);
+        std::fs::write(&file, text).context("cannot write the demo's banyan.toml")?;
+        use rustix::process::{Pid, kill_process};
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        kill_process(id.context("the server is gone")?, Signal::TERM)?;
+        let ended = tokio::time::timeout(READY_DEADLINE, self.child.wait()).await;
+        ended.context("the server does not stop")?.context("cannot wait for the server")?;
+        self.restart().await
     }
 
     /// Asks for the server's status.
@@ -249,7 +273,8 @@ fn section(store: &[Gate]) -> String {
 
 fn configuration(directory: &Path, seat: &Seat, listens: Listens, lifetimes: Lifetimes) -> String {
     let Listens { address, plain } = listens;
-    let Lifetimes { leaf_secs } = lifetimes;
+    let Lifetimes { leaf_secs, probes } = lifetimes;
+    let probe = if probes { "new-algorithms" } else { "never" };
     let Seat { name, passphrase, .. } = seat;
     let passphrase = passphrase.display();
     let directory = directory.display();
@@ -271,6 +296,7 @@ ip_addresses = ["127.0.0.1"]
 
 [root]
 authority = "main"
+{KEYS}
 
 [authority.main]
 plugin = "self-signed"
@@ -291,6 +317,7 @@ mode = "auto"
 settle = "2s"
 withdrawal_max = "30s"
 reissue_per_second = 50
+probe = "{probe}"
 
 [[jwt]]
 issuer = "{ISSUER}"

@@ -68,7 +68,9 @@ impl Mesh<'_> {
 impl Faults {
     /// Spreads faults over rotations; without rotations all belong to the first.
     pub fn new(faults: &[Fault], rotations: u32) -> Self {
-        let planned = faults.iter().zip(0..).map(|(fault, place): (&Fault, u32)| {
+        // That one is there from the start: `unable`.
+        let faults = faults.iter().filter(|fault| **fault != Fault::UnableProxy);
+        let planned = faults.zip(0..).map(|(fault, place): (&Fault, u32)| {
             (place.checked_rem(rotations).map_or(1, |turn| turn + 1), *fault)
         });
         Self { planned: planned.collect(), ends: Vec::new() }
@@ -104,7 +106,7 @@ impl Faults {
             Fault::KillReplica | Fault::PauseReplica | Fault::PartitionStore => {
                 phase == "distributing"
             }
-            Fault::PartitionAgent | Fault::FreezeProxy => false,
+            Fault::PartitionAgent | Fault::FreezeProxy | Fault::UnableProxy => false,
         };
         self.fire(mesh, |number, fault| number == rotation && fits(fault)).await
     }
@@ -218,6 +220,7 @@ impl Faults {
                     mesh.view.say("one proxy is frozen");
                     self.ends.push((now + CUT_OFF, End::Thaw));
                 }
+                Fault::UnableProxy => {}
                 Fault::RestartAgent => {
                     if let Some(member) = mesh.members.first_mut() {
                         member.restart().await?;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use trust::{Certificate, RootId, Validity};
 
 use super::received::Received;
-use super::tls::TlsPair;
+use super::tls::{TlsPair, Verifies};
 
 /// What a workload presents and trusts.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Held {
     leaves_seen: AtomicU64,
     roots_seen: Mutex<Vec<RootId>>,
     received: Received,
+    verifies: Mutex<Verifies>,
 }
 
 struct Leaf {
@@ -53,7 +54,14 @@ impl Held {
             leaves_seen: AtomicU64::new(0),
             roots_seen: Mutex::default(),
             received,
+            verifies: Mutex::new(Verifies::All),
         }
+    }
+
+    /// What it can verify from now on.
+    pub(super) fn set_verifies(&self, verifies: Verifies) -> anyhow::Result<()> {
+        *lock(&self.verifies) = verifies;
+        self.rebuild()
     }
 
     /// End and start of the present leaf.
@@ -148,7 +156,12 @@ impl Held {
         let roots = lock(&self.roots).as_ref().map(|trusted| Arc::clone(&trusted.store));
         let leaf = lock(&self.leaf);
         if let (Some(leaf), Some(roots)) = (leaf.as_ref(), roots) {
-            let pair = TlsPair::new(leaf.chain.clone(), leaf.key.clone_key(), roots)?;
+            let pair = TlsPair::new(
+                leaf.chain.clone(),
+                leaf.key.clone_key(),
+                roots,
+                *lock(&self.verifies),
+            )?;
             self.tls.send_replace(Some(Arc::new(pair)));
         }
         Ok(())

@@ -13,6 +13,7 @@ use super::envoy::{self, EnvoyMesh};
 use super::members::Member;
 use super::received::Received;
 use super::sidecar::Sidecar;
+use super::tls::Verifies;
 use super::traffic::{Tally, Traffic};
 use crate::options::DemoOptions;
 
@@ -57,7 +58,13 @@ impl Load {
         let mut sidecars = Vec::new();
         for member in members {
             sidecars.push(
-                Sidecar::start(member.id.clone(), member.socket.clone(), received.clone()).await?,
+                Sidecar::start(
+                    member.id.clone(),
+                    member.socket.clone(),
+                    received.clone(),
+                    member.listener,
+                )
+                .await?,
             );
         }
         let with_agent = sidecars.len();
@@ -101,6 +108,20 @@ impl Load {
             }
             Self::Envoys(mesh) => mesh.freeze_last(frozen),
         }
+    }
+
+    /// The last workload that has an agent becomes another version, which can verify this; says which one it is.
+    ///
+    /// # Errors
+    /// If it is a real Envoy, or its leaf cannot be used.
+    pub fn last_becomes(&self, verifies: Verifies) -> anyhow::Result<String> {
+        let Self::Sidecars { members, with_agent, .. } = self else {
+            anyhow::bail!("a real Envoy is what it is: leave --envoy out")
+        };
+        let last = with_agent.checked_sub(1).and_then(|place| members.get(place));
+        let last = last.context("there is no workload with an agent")?;
+        last.become_one_that(verifies)?;
+        Ok(last.id().to_string())
     }
 
     /// Lets what is under way come to its end, and counts for the last time.

@@ -1,5 +1,6 @@
 //! The demo's agents: each a real agent with its own state directory, socket, join token, and way to the CA.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::{Agent, AgentConfig, HostDeps, Running};
@@ -16,6 +17,8 @@ pub struct Member {
     pub id: SpiffeId,
     /// Where it serves secrets.
     pub socket: PathBuf,
+    /// Where its workload listens, if the agent is to know that.
+    pub listener: Option<SocketAddr>,
     config: PathBuf,
     gates: Vec<Gate>,
     running: Option<Running>,
@@ -26,7 +29,12 @@ impl Member {
     ///
     /// # Errors
     /// If the CA refuses the token or the agent cannot start.
-    pub async fn start(cas: &[CaProcess], directory: &Path, number: u16) -> anyhow::Result<Self> {
+    pub async fn start(
+        cas: &[CaProcess],
+        directory: &Path,
+        number: u16,
+        listener: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
         let name = format!("agent-{number:02}");
         let home = directory.join(&name);
         std::fs::create_dir_all(&home)?;
@@ -39,8 +47,8 @@ impl Member {
         for ca in cas {
             gates.push(Gate::before(ca.address()).await?);
         }
-        std::fs::write(&config, configuration(&gates, &home, &id))?;
-        let mut member = Self { id, socket, config, gates, running: None };
+        std::fs::write(&config, configuration(&gates, &home, &id, listener))?;
+        let mut member = Self { id, socket, listener, config, gates, running: None };
         member.run().await.with_context(|| format!("agent {name}"))?;
         Ok(member)
     }
@@ -97,11 +105,17 @@ pub fn workload_id(number: u16) -> anyhow::Result<SpiffeId> {
     Ok(SpiffeId::kubernetes(&domain, "demo", &format!("w{number:02}"))?)
 }
 
-fn configuration(gates: &[Gate], home: &Path, id: &SpiffeId) -> String {
+fn configuration(
+    gates: &[Gate],
+    home: &Path,
+    id: &SpiffeId,
+    listener: Option<SocketAddr>,
+) -> String {
     let home = home.display();
     let addresses: Vec<_> = gates.iter().map(|gate| format!("\"{}\"", gate.address())).collect();
     let addresses = addresses.join(", ");
     let uid = rustix::process::getuid().as_raw();
+    let listeners = listener.map(|at| format!("listeners = [\"{at}\"]\n")).unwrap_or_default();
     format!(
         r#"# Written by `banyan demo`.
 trust_domain = "{TRUST_DOMAIN}"
@@ -113,6 +127,6 @@ join_token_file = "{home}/token"
 [[workload]]
 uid = {uid}
 spiffe_id = "{id}"
-"#
+{listeners}"#
     )
 }

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod held;
 pub mod load;
 pub mod members;
+mod narrow;
 pub mod proof;
 pub mod received;
 pub mod report;
@@ -24,6 +25,7 @@ pub mod sidecar;
 pub mod store;
 pub mod tls;
 pub mod traffic;
+pub mod unable;
 pub mod view;
 
 use std::path::{Path, PathBuf};
@@ -47,7 +49,9 @@ use self::received::Received;
 use self::report::{Outcome, Ran};
 use self::rotation::{Rotations, Seen};
 use self::store::Store;
+use self::unable::Unable;
 use crate::options::{DemoOptions, Fault, StoreEngine};
+use crate::ports::free_address;
 use crate::tokens::TokenSource;
 
 /// Agents without `--agents`.
@@ -170,12 +174,15 @@ async fn scenario(
     start_servers(options, directory, stage, &tokens).await?;
     view.say(&format!("starting {agents} agents"));
     for number in 1..=agents {
-        stage.members.push(Member::start(&stage.cas, directory, number).await?);
+        // Known before the workload is there: the agent's configuration names it.
+        let listener = options.algorithm.map(|_| free_address()).transpose()?;
+        stage.members.push(Member::start(&stage.cas, directory, number, listener).await?);
     }
     let received = Received::default();
     let accounts = accounts(options, &stage.cas, &tokens).await?;
     let load = Load::start(options, &stage.members, accounts, directory, &received).await?;
     let load = stage.load.insert(load);
+    let unable = Unable::begin(options, load)?;
     let ca = stage.cas.first().context("no CA")?;
     let mut changeover = Changeover::begin(ca, &stage.members).await?;
     let sockets: Vec<_> = stage.cas.iter().map(CaProcess::admin_socket).collect();
@@ -186,7 +193,9 @@ async fn scenario(
     let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
     let (cas, store) = (&mut stage.cas, stage.store.as_mut());
     let mesh = Mesh { cas, store, members: &mut stage.members, load, view: &mut view };
-    drive(options, mesh, &mut rotations, &mut changeover).await?;
+    let mut told = Told { rotations: &mut rotations, changeover: &mut changeover, unable };
+    drive(options, mesh, &mut told).await?;
+    let unable = told.unable;
     let (ca, load) =
         (stage.cas.first().context("no CA")?, stage.load.as_mut().context("no traffic")?);
     let proof = Proof::gather(ca, &stage.members, load, changeover).await?;
@@ -200,7 +209,7 @@ async fn scenario(
     let home = home(directory, options.replicas, options.replicas);
     let journal = home.join("data").join("state.redb");
     let (received, uncounted) = (received.total(), received.uncounted());
-    let ran = Ran { agents, seconds, counts, proof, rotations, received, uncounted };
+    let ran = Ran { agents, seconds, counts, proof, rotations, unable, received, uncounted };
     Ok(Outcome::new(options, ran, &status, &journal))
 }
 
@@ -237,7 +246,7 @@ async fn start_servers(
         std::fs::create_dir_all(&home)?;
         let name = format!("ca-{number}");
         let seat = Seat { name, passphrase: passphrase.clone(), store: store.clone() };
-        let lifetimes = Lifetimes { leaf_secs: LEAF_SECS };
+        let lifetimes = Lifetimes { leaf_secs: LEAF_SECS, probes: !options.no_probe };
         stage.cas.push(CaProcess::spawn(&home, &seat, lifetimes, tokens).await?);
     }
     for ca in &mut stage.cas {
@@ -265,12 +274,33 @@ async fn accounts(
     Ok((1..=options.csr_only).map(account).collect())
 }
 
+/// What is told of the rotations.
+struct Told<'a> {
+    rotations: &'a mut Rotations,
+    changeover: &'a mut Changeover,
+    unable: Unable,
+}
+
+/// Before the first rotation every server learns of the new algorithm.
+async fn change_algorithm(
+    options: &DemoOptions,
+    number: u32,
+    mesh: &mut Mesh<'_>,
+) -> anyhow::Result<()> {
+    let Some(algorithm) = options.algorithm.filter(|_| number == 1) else { return Ok(()) };
+    for ca in mesh.cas.iter_mut() {
+        ca.change_algorithm(algorithm).await?;
+    }
+    let [root, issuer] = algorithm.keys();
+    mesh.view.say(&format!("the next root has a key of {root}, its issuer one of {issuer}"));
+    Ok(())
+}
+
 /// Lets the traffic run for as long as asked and until all rotations are over, and breaks what shall be broken.
 async fn drive(
     options: &DemoOptions,
     mut mesh: Mesh<'_>,
-    rotations: &mut Rotations,
-    changeover: &mut Changeover,
+    Told { rotations, changeover, unable }: &mut Told<'_>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let least = start + Duration::from_secs(options.seconds);
@@ -288,6 +318,7 @@ async fn drive(
             faults.during(rotations.number(), &phase, &mut mesh).await?;
             next_at = next_at.max(now + BEFORE_ROTATION / 4);
         }
+        unable.look(rotations.last(), mesh.load, mesh.view)?;
         changeover.note(mesh.members);
         let counts = mesh.load.counts().await?;
         mesh.view.draw(&counts, rotations.last());
@@ -296,12 +327,13 @@ async fn drive(
                 faults.now(&mut mesh).await?;
             } else if let Some(number) = rotations.next() {
                 faults.before(number, &mut mesh).await?;
+                change_algorithm(options, number, &mut mesh).await?;
                 rotations.start().await?;
             }
         }
         let rotated = rotations.none_wanted()
             || rotations.all_over_since().is_some_and(|since| now >= since + AFTER_ROTATION);
-        if now >= least && rotated && faults.are_over() {
+        if now >= least && rotated && faults.are_over() && unable.is_over() {
             return Ok(());
         }
         if now >= most {

@@ -12,7 +12,8 @@ use trust::plain::counted;
 use super::counts::Counts;
 use super::proof::{Proof, in_words};
 use super::rotation::Rotations;
-use crate::options::{DemoOptions, Fault};
+use super::unable::Unable;
+use crate::options::{Algorithm, DemoOptions, Fault};
 
 /// Everything that one run of the demo shows.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Outcome {
     wanted: u32,
     proof: Proof,
     rotations: Rotations,
+    unable: Unable,
+    algorithm: Option<Algorithm>,
     sequence: u64,
     issued: u64,
     journal: PathBuf,
@@ -48,6 +51,8 @@ pub struct Ran {
     pub proof: Proof,
     /// The rotations that were made.
     pub rotations: Rotations,
+    /// What came of a proxy that cannot verify the new root.
+    pub unable: Unable,
     /// Certificates that workloads received.
     pub received: u64,
     /// Those of them that were in no row of any server.
@@ -57,7 +62,7 @@ pub struct Ran {
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
-        let Ran { agents, seconds, counts, proof, rotations, received, uncounted } = ran;
+        let Ran { agents, seconds, counts, proof, rotations, unable, received, uncounted } = ran;
         Self {
             agents,
             csr_only: options.csr_only,
@@ -72,6 +77,8 @@ impl Outcome {
             wanted: options.rotations,
             proof,
             rotations,
+            unable,
+            algorithm: options.algorithm,
             sequence: status.sequence,
             issued: status.issued_total,
             journal: journal.to_owned(),
@@ -111,6 +118,9 @@ impl Outcome {
             bail!("these workloads did not change over: {}", behind.join(", "));
         }
         if let Err(why) = &self.proof.journal {
+            bail!("{why}");
+        }
+        if let Some(why) = self.unable.wrong() {
             bail!("{why}");
         }
         Ok(())
@@ -166,6 +176,8 @@ impl Outcome {
             "issued_since_ca_start": self.issued,
             "bundle_sequence": self.sequence,
             "failures": self.counts.samples,
+            "algorithm": self.algorithm.map(|algorithm| algorithm.keys()),
+            "unable_proxy": self.unable.as_json(),
         })
     }
 
@@ -244,6 +256,7 @@ impl Outcome {
                 in_words(seen)
             ));
         }
+        text.push_str(&self.unable.as_text());
         match self.proof.old_root_at.as_slice() {
             [] => text.push_str(
                 "the old root is nowhere: not in a bundle, not trusted by a proxy, not under a leaf in use\n",
@@ -278,5 +291,6 @@ const fn fault_name(fault: Fault) -> &'static str {
         Fault::PauseReplica => "pause-replica",
         Fault::PartitionStore => "partition-store",
         Fault::KillStoreLeader => "kill-store-leader",
+        Fault::UnableProxy => "unable-proxy",
     }
 }

@@ -20,7 +20,7 @@ use super::csr::{self, Account};
 use super::held::Held;
 use super::received::Received;
 use super::sds;
-use super::tls::{self, TlsPair};
+use super::tls::{self, TlsPair, Verifies};
 
 /// Longest wait for one connection, both directions and the answer included.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
@@ -37,12 +37,17 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts the workload with this identity below an agent's socket.
+    /// Starts the workload with this identity below an agent's socket, listening at this address or at any.
     ///
     /// # Errors
     /// If no port is free.
-    pub async fn start(id: SpiffeId, socket: PathBuf, received: Received) -> anyhow::Result<Self> {
-        Self::run(id, received, |held, frozen, tasks| {
+    pub async fn start(
+        id: SpiffeId,
+        socket: PathBuf,
+        received: Received,
+        at: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
+        Self::run(id, received, at, |held, frozen, tasks| {
             for name in ["ROOTCA", "default"] {
                 tasks.spawn(sds::follow(
                     name,
@@ -64,7 +69,7 @@ impl Sidecar {
         account: Account,
         received: Received,
     ) -> anyhow::Result<Self> {
-        Self::run(id, received, |held, _, tasks| {
+        Self::run(id, received, None, |held, _, tasks| {
             tasks.spawn(csr::follow(account, Arc::clone(held)));
         })
         .await
@@ -73,10 +78,11 @@ impl Sidecar {
     async fn run(
         id: SpiffeId,
         received: Received,
+        at: Option<SocketAddr>,
         feed: impl FnOnce(&Arc<Held>, &watch::Sender<bool>, &mut JoinSet<()>),
     ) -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
+        let at = at.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = TcpListener::bind(at).await.context("no free port for a workload")?;
         let address = listener.local_addr()?;
         let (tls, ready) = watch::channel(None);
         let held = Arc::new(Held::new(tls, received));
@@ -89,6 +95,14 @@ impl Sidecar {
     /// Frozen, it takes and acknowledges nothing that its agent pushes, and goes on with what it has.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
+    }
+
+    /// It is another version from now on, which can verify this.
+    ///
+    /// # Errors
+    /// If its present leaf cannot be used.
+    pub fn become_one_that(&self, verifies: Verifies) -> anyhow::Result<()> {
+        self.held.set_verifies(verifies)
     }
 
     /// Whether its leaf is valid by its clock.

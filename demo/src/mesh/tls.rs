@@ -8,7 +8,9 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use trust::{Certificate, SpiffeId};
-use trust_tls::{AnyMember, server_verifier};
+use trust_tls::{AnyMember, ServerRule, server_verifier};
+
+use super::narrow::{self, NarrowRule};
 
 /// Both directions of one workload's mTLS, built from one leaf and one set of roots.
 #[derive(Debug)]
@@ -28,14 +30,13 @@ impl TlsPair {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
         roots: Arc<RootCertStore>,
+        verifies: Verifies,
     ) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(verifies.provider());
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(server_verifier(Arc::new(AnyMember(Arc::clone(
-                &roots,
-            )))))
+            .with_custom_certificate_verifier(server_verifier(verifies.rule(&roots)))
             .with_client_auth_cert(chain.clone(), key.clone_key())?;
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
@@ -48,6 +49,31 @@ impl TlsPair {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+    }
+}
+
+/// Which signatures of certificates a workload can verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verifies {
+    /// All that this program knows.
+    All,
+    /// P-256 alone: a fake of an old proxy.
+    P256,
+}
+
+impl Verifies {
+    fn provider(self) -> rustls::crypto::CryptoProvider {
+        match self {
+            Self::All => rustls::crypto::ring::default_provider(),
+            Self::P256 => narrow::provider(),
+        }
+    }
+
+    fn rule(self, roots: &Arc<RootCertStore>) -> Arc<dyn ServerRule> {
+        match self {
+            Self::All => Arc::new(AnyMember(Arc::clone(roots))),
+            Self::P256 => Arc::new(NarrowRule(Arc::clone(roots))),
+        }
     }
 }
 

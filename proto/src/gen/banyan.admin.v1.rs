@@ -803,6 +803,9 @@ pub struct Holder {
     pub has: ::prost::alloc::string::String,
     #[prost(string, tag = "17")]
     pub needs: ::prost::alloc::string::String,
+    /// Whether it acknowledged the bundle and was seen not to verify the root that shall sign.
+    #[prost(bool, tag = "18")]
+    pub unable: bool,
 }
 impl ::prost::Name for Holder {
     const NAME: &'static str = "Holder";

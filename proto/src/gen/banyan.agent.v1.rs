@@ -164,6 +164,9 @@ pub struct IssueWorkloadRequest {
     /// every validation secret that they use, and until then nobody holds it. Without it, some holder takes its trust from elsewhere.
     #[prost(bool, tag = "6")]
     pub only_to_trusting: bool,
+    /// The agent shakes hands with a listener of every holder of this leaf, and this is what it saw last. Absent where it does not.
+    #[prost(message, optional, tag = "7")]
+    pub listening: ::core::option::Option<Listening>,
 }
 impl ::prost::Name for IssueWorkloadRequest {
     const NAME: &'static str = "IssueWorkloadRequest";
@@ -173,6 +176,47 @@ impl ::prost::Name for IssueWorkloadRequest {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.IssueWorkloadRequest".into()
+    }
+}
+/// What an agent saw at the listeners of an identity's holders.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Listening {
+    /// The bundle that was in force then; 0 with an outcome that is not specified: nothing was seen yet.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(enumeration = "ProbeOutcome", tag = "2")]
+    pub outcome: i32,
+}
+impl ::prost::Name for Listening {
+    const NAME: &'static str = "Listening";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Listening".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Listening".into()
+    }
+}
+/// A probe leaf for one workload identity.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssueProbeRequest {
+    /// PKCS#10 request in DER, signed by a key that only the agent has.
+    #[prost(bytes = "vec", tag = "1")]
+    pub csr: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// The sequence that the CA asked for (Probe).
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+}
+impl ::prost::Name for IssueProbeRequest {
+    const NAME: &'static str = "IssueProbeRequest";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.IssueProbeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.IssueProbeRequest".into()
     }
 }
 /// A leaf with the bundle it was born under: both come from one snapshot of the server.
@@ -198,7 +242,7 @@ impl ::prost::Name for IssueResponse {
 /// Agent to CA.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -217,6 +261,8 @@ pub mod agent_message {
         Health(super::Health),
         #[prost(message, tag = "6")]
         Refusals(super::Refusals),
+        #[prost(message, tag = "7")]
+        Probed(super::Probed),
     }
 }
 impl ::prost::Name for AgentMessage {
@@ -327,6 +373,47 @@ impl ::prost::Name for Refused {
         "type.googleapis.com/banyan.agent.v1.Refused".into()
     }
 }
+/// What was seen at the listeners of the holders of leaves; each as it is now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Probed {
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<ProbedRow>,
+}
+impl ::prost::Name for Probed {
+    const NAME: &'static str = "Probed";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Probed".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Probed".into()
+    }
+}
+/// One leaf.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbedRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// The bundle that was in force then.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Not specified: the agent is about to look.
+    #[prost(enumeration = "ProbeOutcome", tag = "3")]
+    pub outcome: i32,
+    /// Which listener, and what it said, at most 256 bytes; empty when all took both.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ProbedRow {
+    const NAME: &'static str = "ProbedRow";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.ProbedRow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.ProbedRow".into()
+    }
+}
 /// A holder refused a secret, or a leaf could not be used.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nack {
@@ -391,7 +478,7 @@ pub struct ServerMessage {
     /// certificate or because the server is gone. The server counts how many are connected. 0 says nothing.
     #[prost(uint64, tag = "6")]
     pub reconnect_spread_ms: u64,
-    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7")]
+    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7, 8")]
     pub message: ::core::option::Option<server_message::Message>,
 }
 /// Nested message and enum types in `ServerMessage`.
@@ -410,6 +497,8 @@ pub mod server_message {
         Doubt(super::Doubt),
         #[prost(message, tag = "7")]
         Foreign(super::ForeignBundles),
+        #[prost(message, tag = "8")]
+        Probe(super::Probe),
     }
 }
 impl ::prost::Name for ServerMessage {
@@ -420,6 +509,27 @@ impl ::prost::Name for ServerMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.ServerMessage".into()
+    }
+}
+/// Please shake hands with your holders' listeners, and say what you see (Probed): now with a leaf of the root that signs, then with one
+/// of this root (IssueProbe). It is asked until it is said to be over.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {
+    /// The bundle in force, which has both roots; 0 when nothing is asked any more.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// SHA-256 of the root that shall sign, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for Probe {
+    const NAME: &'static str = "Probe";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Probe".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Probe".into()
     }
 }
 /// The bundles of all trust domains that the CA is federated with: the whole list, which takes the place of the one before. It is sent
@@ -556,6 +666,42 @@ impl ::prost::Name for Ban {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.Ban".into()
+    }
+}
+/// What came of shaking hands with a listener twice: with a leaf of the root that signs, and with one of the root that shall sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProbeOutcome {
+    Unspecified = 0,
+    /// Not even the first was taken, or nobody asked for a certificate: the listener tells nothing.
+    NotProbeable = 1,
+    /// The first was taken and the second was not.
+    Unable = 2,
+    /// Both were taken.
+    Observed = 3,
+}
+impl ProbeOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROBE_OUTCOME_UNSPECIFIED",
+            Self::NotProbeable => "PROBE_OUTCOME_NOT_PROBEABLE",
+            Self::Unable => "PROBE_OUTCOME_UNABLE",
+            Self::Observed => "PROBE_OUTCOME_OBSERVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROBE_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROBE_OUTCOME_NOT_PROBEABLE" => Some(Self::NotProbeable),
+            "PROBE_OUTCOME_UNABLE" => Some(Self::Unable),
+            "PROBE_OUTCOME_OBSERVED" => Some(Self::Observed),
+            _ => None,
+        }
     }
 }
 /// How strong an acknowledgement is.
@@ -776,6 +922,29 @@ pub mod agent_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Issues one short leaf of the root that shall sign, for an identity that this agent is entitled to. It is for the agent alone, which
+        /// shakes hands with its own holders' listeners; refused unless the CA asked for it (Probe). Credential: as IssueWorkload.
+        pub async fn issue_probe(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueProbeRequest>,
+        ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.agent.v1.AgentService/IssueProbe",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.agent.v1.AgentService", "IssueProbe"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Evidence up, bundles down. Credential: the agent's live certificate (mTLS), judged again at every message.
         pub async fn connect(
             &mut self,
@@ -842,6 +1011,12 @@ pub mod agent_service_server {
         async fn issue_workload(
             &self,
             request: tonic::Request<super::IssueWorkloadRequest>,
+        ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
+        /// Issues one short leaf of the root that shall sign, for an identity that this agent is entitled to. It is for the agent alone, which
+        /// shakes hands with its own holders' listeners; refused unless the CA asked for it (Probe). Credential: as IssueWorkload.
+        async fn issue_probe(
+            &self,
+            request: tonic::Request<super::IssueProbeRequest>,
         ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
         /// Server streaming response type for the Connect method.
         type ConnectStream: tonic::codegen::tokio_stream::Stream<
@@ -1097,6 +1272,51 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IssueWorkloadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.agent.v1.AgentService/IssueProbe" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueProbeSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::IssueProbeRequest>
+                    for IssueProbeSvc<T> {
+                        type Response = super::IssueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueProbeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::issue_probe(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueProbeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -161,6 +161,7 @@ pub const fn is_routine(event: &Event) -> bool {
     matches!(
         event,
         Event::HorizonRequested { .. }
+            | Event::ProbesRequested { .. }
             | Event::SegmentOpened { .. }
             | Event::SegmentSealed { .. }
             | Event::SegmentClosed { .. }

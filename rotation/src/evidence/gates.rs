@@ -9,7 +9,7 @@ use trust::{Generation, RootId, Timestamp};
 
 use super::report::Evidence;
 use super::words::{
-    endless, holders, leaves, limited, own_trust, relying_parties, rounded_up, shown,
+    endless, holders, leaves, limited, own_trust, relying_parties, rounded_up, shown, unable,
 };
 use crate::codec;
 use crate::{
@@ -92,6 +92,12 @@ pub enum Hold {
         /// When policy assumes their trust, or the gate gives up on them; `None` if neither is ever so.
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
+    },
+    /// Proxies acknowledged the bundle and cannot verify what the new root signs.
+    #[error("{}, and no time ends that", unable(*count))]
+    Unable {
+        /// How many leaves.
+        count: u64,
     },
     /// Relying parties have not confirmed the bundle, and their staleness bounds are not over.
     #[error("{} not confirmed the bundle, until {}", relying_parties(*count, ["has", "have"]), shown(*until))]
@@ -264,6 +270,11 @@ impl Hold {
                                       relying-party confirm NAME`; those that a relying party covers already wait for \
                                       its word, and `banyan rotate explain` names it"
                 .to_owned(),
+            Self::Unable { .. } => "`banyan rotate explain` names them: replace each of those proxies by a version that verifies \
+                                    the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan \
+                                    rotate abort`; or go on without them with `banyan waiver add NAME --covers SPIFFE_ID \
+                                    --reason TEXT --force`, and they break when the new root signs"
+                .to_owned(),
             _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
                   that is gone with `banyan relying-party remove NAME`; one named kubernetes/CHANNEL confirms by itself, \
                   and /readyz of `banyan kubernetes` says what it waits for; one named ca/NAME is a neighbor, and `banyan \
@@ -277,6 +288,7 @@ impl Hold {
         match self {
             Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
             Self::Segment { until, .. } | Self::Issuer { until, .. } => Until::At(*until),
+            Self::Unable { .. } => Until::Never,
             Self::Unproven { until, .. }
             | Self::OwnTrust { until, .. }
             | Self::RelyingParties { until, .. }
@@ -370,6 +382,10 @@ impl<'a> Judge<'a> {
         let own = self.evidence.own_trust;
         if !own.is_empty() && !self.has_passed(own.latest) {
             self.holds.push(Hold::OwnTrust { count: own.count, until: self.counted(own.latest) });
+        }
+        // No connection depends on the gate with a deadline.
+        if self.evidence.unable > 0 && self.deadline.is_none() {
+            self.holds.push(Hold::Unable { count: self.evidence.unable });
         }
         let relying_parties = self.evidence.relying_parties;
         if relying_parties.bounded.count > 0 && !self.has_passed(relying_parties.bounded.latest) {

@@ -31,6 +31,10 @@ pub struct Evidence {
     /// assumes their trust, `None` if it never does. Entries of former releases have none.
     #[serde(default, skip_serializing_if = "Tally::is_empty")]
     pub own_trust: Tally,
+    /// Rows whose holders have applied that bundle and were seen by a probe not to verify a leaf of the root that shall sign. Their
+    /// successors are the same again, so no end of theirs counts. Entries of former releases have none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unable: u64,
     /// Rows that would be unproven, had no operator waived them. No gate asks for it; the journal keeps it.
     pub waived: u64,
     /// Live rows by root. A root without a live row may be missing.
@@ -68,6 +72,7 @@ impl Evidence {
             sequence,
             unproven: Tally::default(),
             own_trust: Tally::default(),
+            unable: 0,
             waived: 0,
             live: BTreeMap::new(),
             read: BTreeMap::new(),
@@ -78,6 +83,11 @@ impl Evidence {
             draining: BTreeSet::new(),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How many, and when the last of them ends.

@@ -22,6 +22,17 @@ pub(super) fn own_trust(count: u64) -> String {
     }
 }
 
+pub(super) fn unable(count: u64) -> String {
+    match count {
+        1 => {
+            "1 leaf's holder has acknowledged the bundle and cannot verify the new root".to_owned()
+        }
+        count => format!(
+            "the holders of {count} leaves have acknowledged the bundle and cannot verify the new root"
+        ),
+    }
+}
+
 pub(super) fn endless(until: Option<Timestamp>) -> String {
     until.map_or_else(|| ", and no time ends that".to_owned(), |_| limited(until))
 }

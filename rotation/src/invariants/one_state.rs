@@ -75,7 +75,7 @@ fn root(id: &RootId, entry: &RootEntry) -> Result<(), Violation> {
     if entry.taint.is_some() && !entry.tainted {
         return Err(Violation::Distrusted { root: *id });
     }
-    if entry.horizon > Some(entry.not_after) {
+    if entry.horizon.max(entry.probed_until) > Some(entry.not_after) {
         return Err(Violation::HorizonPastRoot { root: *id });
     }
     Ok(())

@@ -29,6 +29,10 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
             goes_on: goes_on(former, next),
             recovers: recovers(former, next),
             rests: rests(former, next),
+            probes: match &former.phase {
+                Phase::Distributing(phase) if former.phase == next.phase => Some(phase.to),
+                _ => None,
+            },
         };
         root(id, before, next.roots.get(id), how)?;
     }
@@ -150,6 +154,8 @@ struct Change {
     recovers: bool,
     /// Nothing about roots is under way.
     rests: bool,
+    /// The root that proxies are probed with: the one that shall sign.
+    probes: Option<RootId>,
 }
 
 fn rests(former: &State, next: &State) -> bool {
@@ -177,7 +183,7 @@ fn root(
     {
         return Err(changed);
     }
-    if after.horizon < before.horizon {
+    if after.horizon < before.horizon || after.probed_until < before.probed_until {
         return Err(Violation::HorizonLowered { root: *id });
     }
     // An issuer keeps its owner: its key lies there.
@@ -191,7 +197,9 @@ fn root(
     let may_rise = before.state.may_sign()
         || (how.goes_on && before.state.is_trusted())
         || (how.recovers && !before.state.is_retired());
-    if after.horizon > before.horizon && !may_rise {
+    if after.horizon > before.horizon && !may_rise
+        || after.probed_until > before.probed_until && how.probes != Some(*id)
+    {
         return Err(Violation::HorizonRaised { root: *id });
     }
     Ok(())

@@ -55,6 +55,9 @@ fn taken(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decis
             now,
             policy,
         ),
+        Event::ProbesRequested { root, until } => {
+            horizon::probes_requested(state, *root, *until, now, policy)
+        }
         Event::RotationRequested { request_id, authority, mode, stage_again } => {
             let (mode, stage_again) = (*mode, *stage_again);
             staging::requested(

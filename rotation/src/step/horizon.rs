@@ -3,7 +3,7 @@
 use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
-use crate::{Cause, Policy, SegmentId, State};
+use crate::{Cause, Phase, Policy, SegmentId, State};
 
 /// What a replica asks for.
 pub(super) struct Request<'a> {
@@ -46,6 +46,34 @@ pub(super) fn requested(
     }
     if let Some(holder) = draft.state.segments.get_mut(segment) {
         holder.bounds.insert(*root, until);
+    }
+    Ok(Some(draft))
+}
+
+/// Lets probe leaves of the root that shall sign be made until a time: before the trust gate, and never of another root. They
+/// are no leaves of members, so the root has not signed by that.
+pub(super) fn probes_requested(
+    state: &State,
+    root: RootId,
+    until: Timestamp,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
+    let is_next = matches!(&state.phase, Phase::Distributing(phase) if phase.to == root);
+    if !is_next || !entry.state.is_trusted() {
+        return Err(Cause::RootMayNotSign { root, state: entry.state });
+    }
+    if entry.probed_until.is_some_and(|bound| bound >= until) {
+        return Ok(None);
+    }
+    let limit = policy.horizon_limit(now, entry.not_after);
+    if until > limit {
+        return Err(Cause::HorizonTooFar { until, limit });
+    }
+    let mut draft = Draft::after(state);
+    if let Some(entry) = draft.state.roots.get_mut(&root) {
+        entry.probed_until = Some(until);
     }
     Ok(Some(draft))
 }

@@ -73,6 +73,7 @@ fn staged(root: &PreparedRoot, authority: AuthorityName, former: Option<&RootEnt
         not_after: root.not_after,
         horizon,
         staged_horizon: horizon,
+        probed_until: former.and_then(|former| former.probed_until),
         issuers: BTreeMap::new(),
         active_issuer: None,
         signers: BTreeMap::new(),

@@ -35,6 +35,9 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let text = "1 leaf is held with trust of its holder's own, which nobody has confirmed, until \
                 1970-01-01T00:25:21Z";
     assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
+    let unable = Evidence { unable: 2, ..base() };
+    let text = "the holders of 2 leaves have acknowledged the bundle and cannot verify the new root, and no time ends that";
+    assert_eq!(seen(&state, &unable), (vec![text.to_owned(), settling.to_owned()], None));
     let relying_parties = RelyingParties { bounded: tally(2, 1_500), unbounded: 0 };
     let text = "2 relying parties have not confirmed the bundle, until 1970-01-01T00:25:21Z";
     let waits = Evidence { relying_parties, ..base() };

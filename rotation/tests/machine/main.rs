@@ -11,6 +11,7 @@ mod distrust;
 mod explore;
 mod further;
 mod gates;
+mod probes;
 mod prune;
 mod questions;
 mod recovered;

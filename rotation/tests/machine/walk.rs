@@ -33,6 +33,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
                     .map(|(segment, seal)| (segment.parse().unwrap(), trust::Generation(*seal)))
                     .collect(),
                 unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
+                unable: u64::from(waits && count > 0),
                 observer: observer.map(|segment| segment.parse().unwrap()),
                 live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
                 relying_parties: RelyingParties {
@@ -79,6 +80,7 @@ fn any_verb() -> impl Strategy<Value = Event> {
             let roots = names.into_iter().map(root).collect();
             Event::PruneRequested { request_id: request.parse().unwrap(), roots }
         }),
+        1 => (root_name(), 0..4_000_i64).prop_map(|(root, until)| probes(root, until)),
         2 => further_names().prop_map(|names| further("main", &names)),
         1 => further_names().prop_map(|names| further("other", &names)),
         2 => further_names().prop_map(|names| no_further("main", &names)),

@@ -108,6 +108,10 @@ pub(crate) fn horizon(root_name: &str, segment: &str, until: i64) -> Event {
     }
 }
 
+pub(crate) fn probes(root_name: &str, until: i64) -> Event {
+    Event::ProbesRequested { root: root(root_name), until: at(until) }
+}
+
 pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
     let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
     Event::RotationRequested { request_id, authority, mode, stage_again: None }
@@ -202,6 +206,7 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         sequence: Sequence(sequence),
         unproven: rotation::evidence::Tally::default(),
         own_trust: rotation::evidence::Tally::default(),
+        unable: 0,
         waived: 0,
         live: std::collections::BTreeMap::new(),
         read: [("s1".parse().unwrap(), Generation(read))].into(),

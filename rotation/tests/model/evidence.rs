@@ -143,6 +143,7 @@ impl Counted {
             sequence: Sequence(u64::from(self.sequence)),
             unproven: self.unproven,
             own_trust: self.own_trust,
+            unable: 0,
             waived: 0,
             live: [(Root::A.id(), self.live[0]), (Root::B.id(), self.live[1])].into(),
             read: read.collect(),

@@ -243,6 +243,7 @@ async fn serve(
         findings: Findings::default(),
         refusals: control::refusals::Refusals::default(),
         authority_drift: watch::channel(BTreeMap::new()).1,
+        probing: Default::default(),
         neighbors: BTreeSet::new(),
         neighbor_troubles: watch::channel(BTreeMap::new()).1,
         federated: Federated {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ledger::EvidenceClass;
 use proto::banyan::admin::v1::{
     Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage,
     Outlook as OutlookMessage, Progress, Rotation as RotationMessage,
@@ -121,6 +122,7 @@ fn holder(holder: &Holder) -> HolderMessage {
         },
         evidence_wanted: match holder.needs {
             Needs::Bundle { class, .. } => class_name(class).to_owned(),
+            Needs::Verifies { .. } => class_name(EvidenceClass::HandshakeObserved).to_owned(),
             _ => String::new(),
         },
         agent_connected: agent.is_some_and(|agent| agent.connected),
@@ -130,6 +132,7 @@ fn holder(holder: &Holder) -> HolderMessage {
         own_trust,
         has: holder.has.in_words(),
         needs: holder.needs.in_words(),
+        unable: holder.unable,
     }
 }
 

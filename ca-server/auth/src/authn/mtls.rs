@@ -87,6 +87,8 @@ impl From<&LiveRow> for RowWord {
     fn from(live: &LiveRow) -> Self {
         let standing = match live.ended {
             Some(Ended::Released | Ended::Abandoned) => Standing::Released,
+            // Nobody is known by a leaf that an agent probes with.
+            _ if !live.row.kind.is_members() => Standing::Released,
             _ if live.forgotten.stands() => Standing::Forgotten,
             Some(Ended::Superseded { .. }) => Standing::Superseded,
             None => Standing::Live,

@@ -3,7 +3,7 @@
 //! Pure. What would contradict itself cannot be made here: a holder that has what the gate needs is none, and each holder has
 //! one time, the one that the gate counts.
 
-use ledger::{EvidenceClass, RowKind};
+use ledger::{EvidenceClass, Required, RowKind, Standing};
 use rotation::Policy;
 use rotation::evidence::GateName;
 use trust::{RootId, Sequence, Serial, Timestamp};
@@ -27,6 +27,8 @@ pub struct Holder {
     pub refuses: Option<String>,
     /// More than can be told from the rest.
     pub more: Option<String>,
+    /// Whether it acknowledged the bundle and was seen not to verify the root that shall sign.
+    pub unable: bool,
 }
 
 /// Who it is.
@@ -129,6 +131,11 @@ pub enum Needs {
         /// The bundle.
         sequence: Sequence,
     },
+    /// That its agent sees its listener verify the root that shall sign.
+    Verifies {
+        /// The bundle that brings the root.
+        sequence: Sequence,
+    },
     /// Somebody's word that it trusts a bundle.
     WordFor {
         /// The bundle.
@@ -211,6 +218,17 @@ pub struct Leaf {
     pub refuses: Option<String>,
     /// Why its holder gets no newer one, if an operator banned it.
     pub banned: Option<String>,
+    /// Where it stands with probes of its holders' listeners, if it has any.
+    pub listening: Option<Listening>,
+}
+
+/// Where a leaf stands with probes of its holders' listeners.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// What the ledger knows.
+    pub standing: Standing,
+    /// What the agent said of a listener last, if something is wrong with it.
+    pub said: Option<String>,
 }
 
 /// What a gate asks of leaves.
@@ -221,7 +239,7 @@ pub enum Asked {
         /// The bundle.
         sequence: Sequence,
         /// The evidence.
-        class: EvidenceClass,
+        required: Required,
     },
     /// That none is left under `from`.
     Gone {
@@ -246,11 +264,29 @@ pub struct Party {
 impl Holder {
     /// A leaf that holds a gate at `at`; `None` if it does not: it has what is asked, or its end has passed.
     pub fn of_leaf(leaf: Leaf, asked: Asked, at: Timestamp, policy: &Policy) -> Option<Self> {
-        let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses, banned } = leaf;
+        let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses, .. } = leaf;
+        let (banned, listening) = (leaf.banned, leaf.listening);
+        let (mut ends, mut more) = (Ends::At(policy.over_at(not_after)), banned);
         let (has, needs) = match asked {
-            Asked::Bundle { sequence, class } => {
+            Asked::Bundle { sequence, required: Required { class, probe } } => {
                 let has = match newest {
-                    Some((has, by)) if has >= sequence && by >= class => return None,
+                    Some((has, by)) if has >= sequence && by >= class => {
+                        let unseen = |one: &Listening| one.standing.is_unprobed(sequence);
+                        let listening = listening.filter(|one| probe && unseen(one))?;
+                        let unable = listening.standing.is_unable(sequence);
+                        if unable {
+                            ends = Ends::ByWord;
+                        }
+                        let text = unprobed(&identity, agent.as_ref(), sequence, &listening, ends);
+                        more = Some(more.into_iter().fold(text, |text, more| text + "; " + &more));
+                        let (has, needs) = (
+                            Has::Bundle { sequence: has, class: by },
+                            Needs::Verifies { sequence },
+                        );
+                        let who = Who::Leaf { kind, identity, serial, own_trust: false };
+                        let holder = Self { who, agent, has, needs, ends, refuses, more, unable };
+                        return holder.while_it_holds(at);
+                    }
                     Some((sequence, class)) => Has::Bundle { sequence, class },
                     None => Has::Issued { born },
                 };
@@ -264,9 +300,8 @@ impl Holder {
                 (Has::LeafUnder { root: from, born }, Needs::LeafUnder { root: to })
             }
         };
-        let ends = Ends::At(policy.over_at(not_after));
         let who = Who::Leaf { kind, identity, serial, own_trust: false };
-        Self { who, agent, has, needs, ends, refuses, more: banned }.while_it_holds(at)
+        Self { who, agent, has, needs, ends, refuses, more, unable: false }.while_it_holds(at)
     }
 
     /// A relying party that has not confirmed `wanted`; `None` if its time is over.
@@ -300,6 +335,7 @@ impl Holder {
             ends: until.map_or(Ends::ByWord, |until| Ends::At(policy.over_at(until))),
             refuses: None,
             more: Some(more),
+            unable: false,
         }
         .while_it_holds(at)
     }
@@ -368,6 +404,7 @@ impl Holder {
                 ", has its roots from a channel"
             }
             Who::Leaf { own_trust: true, .. } => ", takes no validation secret from its agent",
+            _ if self.unable => ", acknowledged and cannot verify the new root",
             _ => "",
         };
         format!("{} ({}{behind}{own}){until}", self.name(), self.kind())
@@ -401,6 +438,34 @@ impl Holder {
             self.refuses.as_ref().map(|said| format!(", refuses it: {said}")).unwrap_or_default();
         let more = self.more.as_ref().map(|more| format!(": {more}")).unwrap_or_default();
         format!("{who}: has {has}, needs {needs}, {ends}{agent}{refuses}{more}")
+    }
+}
+
+/// Of a holder that acknowledged the bundle, what is not seen of it yet, and what can be done.
+fn unprobed(
+    identity: &str,
+    agent: Option<&AgentSeen>,
+    sequence: Sequence,
+    listening: &Listening,
+    ends: Ends,
+) -> String {
+    let agent = match agent {
+        None => String::new(),
+        Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
+        Some(AgentSeen { name, .. }) => format!(", agent {name} is not connected"),
+    };
+    let said = listening.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
+    let who = format!("{identity} (agent-held{agent}): acknowledged bundle {sequence}");
+    match ends {
+        Ends::ByWord => format!(
+            "{who} and cannot verify the new root{said}; no time opens the gate over it: replace that proxy by a version that \
+             verifies the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan rotate abort`; or go \
+             on without it with `banyan waiver add NAME --covers {identity} --reason TEXT --force`, and it breaks when the new root \
+             signs"
+        ),
+        Ends::At(end) => format!(
+            "{who}, and its agent has not seen yet that it verifies the new root{said}; waited for until {end}"
+        ),
     }
 }
 
@@ -448,6 +513,9 @@ impl Needs {
                 format!("bundle {sequence} ({})", class_name(*class))
             }
             Self::LeafWith { sequence } => format!("a new leaf, with bundle {sequence}"),
+            Self::Verifies { sequence } => {
+                format!("to be seen to verify the new root of bundle {sequence}")
+            }
             Self::WordFor { sequence } => format!("a word for bundle {sequence}"),
             Self::LeafUnder { root } => format!("a new leaf, of root {}", root.short()),
             Self::Confirmation { sequence, round: Round::Both } => {
@@ -469,6 +537,7 @@ impl Needs {
         match self {
             Self::Bundle { sequence, .. }
             | Self::LeafWith { sequence }
+            | Self::Verifies { sequence }
             | Self::WordFor { sequence }
             | Self::Confirmation { sequence, .. } => *sequence,
             Self::LeafUnder { .. } | Self::Report | Self::OthersEnd => Sequence(0),

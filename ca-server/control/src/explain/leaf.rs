@@ -1,9 +1,9 @@
 //! What is known of a leaf and of who holds it.
 
-use ledger::LiveRow;
+use ledger::{LiveRow, Standing};
 use trust::Serial;
 
-use super::holder::{AgentSeen, Leaf};
+use super::holder::{AgentSeen, Leaf, Listening};
 use crate::bans;
 use crate::ca::Ca;
 
@@ -15,6 +15,8 @@ pub fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
     let about = |serial: Option<Serial>| serial.is_none_or(|serial| serial == row.serial);
     let refuses =
         session.refusing.into_iter().find(|(serial, _)| about(*serial)).map(|(_, reason)| reason);
+    let said = session.probing.get(&row.serial).cloned();
+    let listening = live.is_listening().then(|| Listening { standing: Standing::of(live), said });
     let (connected, last_seen) = (session.streams > 0, session.last_seen);
     Leaf {
         kind: row.kind,
@@ -25,6 +27,7 @@ pub fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
         newest: live.evidence.applied.newest(),
         not_after: row.not_after,
         refuses,
+        listening,
         banned: bans::of_row(ca, row),
     }
 }

@@ -13,7 +13,7 @@ mod names;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ledger::{Aggregates, RowFilter};
+use ledger::{Aggregates, EvidenceClass, Required, RowFilter, RowKind};
 use rotation::evidence::{Gate, GateName, Hold};
 use rotation::{Evidence, RootEntry, State};
 use rotation_driver::{EffectError, EvidenceSource as _};
@@ -28,7 +28,7 @@ use crate::seen;
 
 pub use explanation::{Done, Explanation};
 pub use gate::{GateView, Opening};
-pub use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Party, Round, Who};
+pub use holder::{Asked, Ends, Has, Holder, Leaf, Listening, Needs, Party, Round, Who};
 pub use leaf::leaf;
 pub use names::{KINDS, class_name, kind_name, mode_name};
 
@@ -53,7 +53,7 @@ pub async fn look(ca: &Ca) -> Explanation {
     troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));
     let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
     let total = rows.all().rows;
-    let unproven = ca.evidence.unproven(state.sequence, None).rows();
+    let unproven = ca.evidence.unproven(&state, None).rows();
     let stays = state.phase.changes().map(|(_, to)| to).or(state.signing_root());
     let stays = stays.map(|root| rows.under(&root).rows).unwrap_or_default();
     let gate = match &evidence {
@@ -187,8 +187,8 @@ fn held_by(
         (GateName::Trust | GateName::Converged, Some(_)) => {
             let deadline = state.phase.gives_up_at(&ca.policy);
             for kind in KINDS {
-                let class = ca.evidence.required(kind);
-                let unproven = Some((state.sequence, class));
+                let required = ca.evidence.asked(state, kind);
+                let unproven = Some((state.sequence, required));
                 let filter = RowFilter {
                     kind: Some(kind),
                     own_trust: Some(false),
@@ -199,7 +199,7 @@ fn held_by(
                 holders.extend(named(
                     ca,
                     &filter,
-                    Asked::Bundle { sequence: state.sequence, class },
+                    Asked::Bundle { sequence: state.sequence, required },
                     at,
                 ));
             }
@@ -208,6 +208,7 @@ fn held_by(
             holders.extend(own_trust::holders(ca, state.sequence, ends, HOLDERS_MAX));
             let total = evidence.unproven.count
                 + evidence.own_trust.count
+                + evidence.unable
                 + evidence.relying_parties.bounded.count
                 + evidence.relying_parties.unbounded;
             holders.extend(relying_parties(
@@ -229,13 +230,30 @@ fn held_by(
 pub fn behind(ca: &Ca, state: &State, at: Timestamp) -> Vec<Holder> {
     let sequence = state.sequence;
     let lacking = KINDS.into_iter().flat_map(|kind| {
-        let class = ca.evidence.required(kind);
-        let (kind, unproven) = (Some(kind), Some((sequence, class)));
+        let required = ca.evidence.asked(state, kind);
+        let (kind, unproven) = (Some(kind), Some((sequence, required)));
         let (own_trust, waived) = (Some(false), Some(false));
         let filter = RowFilter { kind, own_trust, waived, unproven, ..RowFilter::default() };
-        named(ca, &filter, Asked::Bundle { sequence, class }, at)
+        named(ca, &filter, Asked::Bundle { sequence, required }, at)
     });
     lacking.chain(downstreams_without(ca, sequence, None, at)).take(HOLDERS_MAX).collect()
+}
+
+/// Proxies that acknowledged the bundle and cannot verify the root that shall sign, one sentence each.
+pub fn unable(ca: &Ca, state: &State) -> Vec<String> {
+    if !ca.evidence.asks_probe(state) {
+        return Vec::new();
+    }
+    let (sequence, kind) = (state.sequence, RowKind::AgentHeld);
+    let required = ca.evidence.asked(state, kind);
+    let filter = RowFilter {
+        kind: Some(kind),
+        waived: Some(false),
+        unproven: Some((sequence, required)),
+        ..RowFilter::default()
+    };
+    let holders = named(ca, &filter, Asked::Bundle { sequence, required }, ca.clock.now());
+    holders.iter().filter(|holder| holder.unable).map(Holder::sentence).collect()
 }
 
 /// The rows that match, as holders; those that end last first.
@@ -307,6 +325,7 @@ fn downstream_holder(downstream: &Downstream, until: Timestamp) -> Holder {
         ends: Ends::At(until),
         refuses: None,
         more: Some(format!("downstream CA {name}: {said}; it is waited for until {until}")),
+        unable: false,
     }
 }
 
@@ -361,6 +380,7 @@ fn others(root: &RootId, ends: Ends, text: String) -> Holder {
         ends,
         refuses: None,
         more: Some(text),
+        unable: false,
     }
 }
 
@@ -383,13 +403,26 @@ fn relying_parties(
 
 /// How many live rows trust the bundle, by what proves it.
 fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Vec<String> {
-    let wanted = state.sequence;
+    let (wanted, probe) = (state.sequence, ca.evidence.asks_probe(state));
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for (standing, tally) in rows.groups() {
-        let unproven = standing.is_unproven(wanted, ca.evidence.required(standing.kind));
+        let required = Required { class: ca.evidence.required(standing.kind), probe };
+        let unproven = standing.is_unproven(wanted, required);
+        let observed = standing.applied.by(EvidenceClass::HandshakeObserved) >= wanted;
         let ground = match standing.applied.newest() {
             _ if unproven && standing.waived => "waived",
             _ if unproven => "not proven",
+            Some((sequence, _))
+                if probe
+                    && !observed
+                    && sequence >= wanted
+                    && standing.kind == RowKind::AgentHeld =>
+            {
+                match standing.listening {
+                    Some(_) => "applied (its listener cannot be probed)",
+                    None => "applied (no listener to be probed)",
+                }
+            }
             Some((sequence, class)) if sequence >= wanted => class_name(class),
             _ => "born with the bundle",
         };
@@ -398,7 +431,7 @@ fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> V
     let own = evidence.own_trust;
     let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
     let assumed = if is_assumed { own.count } else { 0 };
-    let confirmed = ca.evidence.unproven(wanted, None).confirmed;
+    let confirmed = ca.evidence.unproven(state, None).confirmed;
     for (ground, count) in [("a relying party's word", confirmed), ("own trust, assumed", assumed)]
     {
         if count > 0 {

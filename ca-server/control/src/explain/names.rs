@@ -21,6 +21,7 @@ pub const fn kind_name(kind: RowKind) -> &'static str {
         RowKind::ChannelTrusted => "channel-trusted",
         RowKind::Own => "own",
         RowKind::AgentIdentity => "agent-identity",
+        RowKind::Probe => "probe",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::{Aggregates, Applied, EvidenceClass, RowKind, Standing, Tally};
+use ledger::{Aggregates, Applied, EvidenceClass, Probe, RowKind, Standing, Tally};
 use rotation::SegmentId;
 use serde::{Deserialize, Serialize};
 use trust::{Cover, Generation, RootId, Sequence, Timestamp};
@@ -72,9 +72,18 @@ struct Group {
     /// A release that knows no waivers passes it over, and waits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     waived: bool,
+    /// What is known of probes of their holders' listeners. A release that knows no probes passes it over, and asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listening: Option<Listening>,
     rows: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latest_secs: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Listening {
+    unable: u64,
+    not_probeable: u64,
 }
 
 pub(super) fn encode(report: &Report) -> Vec<u8> {
@@ -136,6 +145,10 @@ fn groups(rows: &Aggregates) -> Vec<Group> {
             applied,
             own_trust: standing.own_trust,
             waived: standing.waived,
+            listening: standing.listening.map(|probe| Listening {
+                unable: probe.unable.0,
+                not_probeable: probe.not_probeable.0,
+            }),
             rows: tally.rows,
             latest_secs: tally.latest_not_after.map(Timestamp::as_secs),
         }
@@ -156,6 +169,10 @@ fn aggregates(groups: Vec<Group>) -> Result<Aggregates, String> {
             applied: Applied::from_sequences(group.applied.map(Sequence)),
             own_trust: group.own_trust,
             waived: group.waived,
+            listening: group.listening.map(|probe| Probe {
+                unable: Sequence(probe.unable),
+                not_probeable: Sequence(probe.not_probeable),
+            }),
         };
         let latest_not_after = group.latest_secs.map(Timestamp::from_secs);
         rows.add(standing, Tally { rows: group.rows, latest_not_after });
@@ -170,6 +187,8 @@ const fn kind_name(kind: RowKind) -> &'static str {
         RowKind::ChannelTrusted => "channel-trusted",
         RowKind::Own => "own",
         RowKind::AgentIdentity => "agent-identity",
+        // None is counted.
+        RowKind::Probe => "probe",
     }
 }
 
@@ -191,6 +210,8 @@ mod tests {
             applied: Applied::from_sequences([5, 4, 3, 2, 1].map(Sequence)),
             own_trust,
             waived: own_trust,
+            listening: own_trust
+                .then_some(Probe { unable: Sequence(3), not_probeable: Sequence(2) }),
         };
         let tally = Tally { rows: 7, latest_not_after: Some(Timestamp::from_secs(1_800_000_000)) };
         let (mut rows, mut waived) = (Aggregates::default(), Aggregates::default());

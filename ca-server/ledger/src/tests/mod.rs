@@ -10,6 +10,7 @@ mod evidence;
 mod faults;
 mod forgotten;
 mod model;
+mod probes;
 mod statements;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use super::{Bench, SKEW, contents};
 use crate::aggregates::Tally;
 use crate::evidence::Witness;
 use crate::ledger::Ledger;
-use crate::row::{EvidenceClass, Proof, Row, RowKind, Word};
+use crate::row::{EvidenceClass, Probed, Proof, Row, RowKind, Word};
 use crate::settings::Settings;
 use crate::testing::{NOW, root, row, serial};
 
@@ -34,6 +34,10 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         Just(Word::None),
         (1..4u64).prop_map(|sequence| Word::Trusting(Sequence(sequence))),
         Just(Word::OwnTrust),
+        (1..4u64, 1..4u64).prop_map(|(trusting, seen)| Word::Listening {
+            trusting: Sequence(trusting),
+            seen: Probed::Observed(Sequence(seen)),
+        }),
     ];
     let intend = (number(), 1..3u8, 1..4u64, 1..5_000u64, any::<bool>(), word).prop_map(
         |(number, root, born, life, agent, word)| Operation::Intend {
@@ -134,6 +138,10 @@ async fn apply(operation: &Operation, ledger: &Ledger, model: &mut Model, now: T
                 intent.spend();
                 let proofs = match word {
                     Word::Trusting(applied) => vec![(applied.0, EvidenceClass::Applied)],
+                    Word::Listening { trusting, seen: Probed::Observed(seen) } => vec![
+                        (trusting.0, EvidenceClass::Applied),
+                        (seen.0, EvidenceClass::HandshakeObserved),
+                    ],
                     _ => Vec::new(),
                 };
                 model.rows.insert(row.serial, Known { row, proofs, ended: false });

@@ -336,7 +336,7 @@ const fn is_all_journal(event: &Event) -> bool {
 /// Horizon steps come all day and say nothing to an operator.
 fn log_change(event: &Event, next: &State) {
     let (generation, event_name, phase) = (next.generation.0, event.name(), next.phase.name());
-    if matches!(event, Event::HorizonRequested { .. }) {
+    if matches!(event, Event::HorizonRequested { .. } | Event::ProbesRequested { .. }) {
         tracing::debug!(generation, event = event_name, phase, "state stored");
     } else {
         tracing::info!(generation, event = event_name, phase, "state stored");

@@ -34,6 +34,7 @@ impl EvidenceSource for Calm {
             sequence: state.sequence,
             unproven: Tally::default(),
             own_trust: Tally::default(),
+            unable: 0,
             waived: 0,
             live: BTreeMap::new(),
             read: state.segments.iter().filter_map(seal).collect(),
