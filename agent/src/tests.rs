@@ -27,6 +27,7 @@ mod addresses;
 mod admission;
 mod holding;
 mod joining;
+mod probing;
 mod promises;
 mod removed;
 mod serving;

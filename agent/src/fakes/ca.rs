@@ -74,6 +74,10 @@ pub(crate) struct Desk {
     used: std::collections::BTreeSet<String>,
     /// Calls for leaves, and whatever came of them.
     pub(crate) asked: u32,
+    /// The root that shall sign, while probes of it are allowed.
+    pub(crate) next: Option<Arc<Pki>>,
+    /// What was said of listeners with each request for a leaf.
+    pub(crate) listening: Vec<Option<wire::Listening>>,
     streams: Vec<mpsc::UnboundedSender<Result<wire::ServerMessage, Status>>>,
 }
 
@@ -131,6 +135,8 @@ impl FakeCa {
             behind: 0,
             used: Default::default(),
             asked: 0,
+            next: None,
+            listening: Vec::new(),
             streams: Vec::new(),
         };
         let desk = Arc::new(Mutex::new(desk));
@@ -279,6 +285,15 @@ impl Desk {
         })
     }
 
+    /// What was said last of the listeners of each leaf's holders.
+    pub(crate) fn probed(&self) -> std::collections::BTreeMap<Vec<u8>, wire::ProbedRow> {
+        let rows = self.heard.iter().filter_map(|message| match message {
+            Up::Probed(probed) => Some(&probed.rows),
+            _ => None,
+        });
+        rows.flatten().map(|row| (row.serial.clone(), row.clone())).collect()
+    }
+
     pub(crate) fn released(&self) -> Vec<Vec<u8>> {
         let releases = self.heard.iter().filter_map(|message| match message {
             Up::Release(release) => Some(release.serials.clone()),
@@ -393,6 +408,7 @@ impl AgentService for Service {
         desk.judge_agent()?;
         desk.judge_stored(request.stored_sequence, &request.stored_digest)?;
         desk.promises.push(request.only_to_trusting);
+        desk.listening.push(request.listening);
         let wanted = match desk.misdeed {
             Misdeed::OtherIdentity => "spiffe://example.org/ns/a/sa/somebody-else",
             _ => &request.spiffe_id,
@@ -407,6 +423,18 @@ impl AgentService for Service {
             self.clock.now(),
             desk.leaf_ttl,
         );
+        Ok(Response::new(desk.reply(chain)))
+    }
+
+    async fn issue_probe(
+        &self,
+        request: Request<wire::IssueProbeRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        let desk = self.desk()?;
+        let next = desk.next.as_ref().ok_or_else(|| Status::failed_precondition("no probe"))?;
+        let request = request.into_inner();
+        let id = SpiffeId::parse(&request.spiffe_id).unwrap();
+        let chain = next.leaf(&request.csr, &id, self.clock.now(), Duration::from_secs(300));
         Ok(Response::new(desk.reply(chain)))
     }
 

@@ -56,6 +56,7 @@ impl HandMade {
             stored_sequence,
             stored_digest,
             only_to_trusting,
+            listening: None,
         };
         self.client.issue_workload(request).await.map(|answer| serial(answer.get_ref()))
     }

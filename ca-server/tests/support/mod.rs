@@ -267,6 +267,7 @@ pub(crate) async fn workload(
         stored_sequence: stored.sequence,
         stored_digest: stored.digest,
         only_to_trusting: true,
+        listening: None,
     };
     client.issue_workload(message).await.map(tonic::Response::into_inner)
 }

@@ -304,6 +304,7 @@ impl Member {
             stored_sequence,
             stored_digest,
             only_to_trusting: true,
+            listening: None,
         };
         self.workload_chain = self.client.issue_workload(message).await?.into_inner().chain;
         Ok(self.workload_chain.clone())

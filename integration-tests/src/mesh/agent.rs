@@ -98,6 +98,20 @@ impl TestAgent {
         self
     }
 
+    /// Knows a listener of who holds the last identity. Call it after that.
+    #[must_use]
+    pub fn with_listener(mut self, at: SocketAddr) -> Self {
+        let _ = writeln!(self.config, "listeners = [\"{at}\"]");
+        self
+    }
+
+    /// Waits so long for a listener that tells nothing. Call it first.
+    #[must_use]
+    pub fn with_patience(mut self, patience: &str) -> Self {
+        let _ = writeln!(self.config, "probe_patience = \"{patience}\"");
+        self
+    }
+
     /// Serves this identity to this user.
     #[must_use]
     pub fn with_own_workload(self, id: &str) -> Self {

@@ -220,6 +220,7 @@ impl MeshCa {
             stored_sequence,
             stored_digest,
             only_to_trusting: true,
+            listening: None,
         };
         let IssueResponse { chain, .. } = client.issue_workload(request).await?.into_inner();
         Ok(Registered { chain, key })

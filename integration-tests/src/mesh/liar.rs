@@ -206,6 +206,13 @@ impl AgentService for Service {
         self.issue(&request.get_ref().csr, id).map(Response::new)
     }
 
+    async fn issue_probe(
+        &self,
+        _request: Request<wire::IssueProbeRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        Err(Status::failed_precondition("no probe is asked for"))
+    }
+
     async fn renew_agent(
         &self,
         request: Request<wire::RenewAgentRequest>,

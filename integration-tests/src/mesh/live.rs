@@ -7,7 +7,7 @@ use ca_server::Embedding;
 use host::SystemClock;
 use trust::RootId;
 
-use super::{CsrClient, Gate, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, Traffic};
+use super::{CsrClient, Door, Gate, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, Traffic};
 use crate::support::{SOON, eventually};
 use crate::tokens::TokenIssuer;
 
@@ -30,6 +30,10 @@ pub struct MeshPlan {
     pub further_ways: usize,
     /// Further sections of the CA's configuration.
     pub sections: String,
+    /// Further lines of its section on rotations.
+    pub rotation: String,
+    /// Whether each proxy has a listener that its agent knows.
+    pub listeners: bool,
 }
 
 /// A mesh that talks.
@@ -45,6 +49,8 @@ pub struct LiveMesh {
     pub clocks: Vec<Arc<TestClock>>,
     /// Proxies.
     pub proxies: Vec<Arc<Proxy>>,
+    /// Their listeners, if they have any.
+    pub doors: Vec<Door>,
     /// Clients without agent.
     pub clients: Vec<Arc<CsrClient>>,
     traffic: Traffic,
@@ -81,9 +87,10 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not come up.
     pub async fn of(plan: &MeshPlan, embedding: &dyn Embedding) -> anyhow::Result<Self> {
-        let MeshPlan { life, agents, clients, further_ways, ref sections } = *plan;
+        let MeshPlan { life, agents, clients, further_ways, ref sections, ref rotation, listeners } =
+            *plan;
         let tokens = Arc::new(TokenIssuer::of_mesh());
-        let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
+        let extra = format!("{}{rotation}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let ca =
@@ -94,6 +101,7 @@ impl LiveMesh {
             agents: Vec::new(),
             clocks: Vec::new(),
             proxies: Vec::new(),
+            doors: Vec::new(),
             clients: Vec::new(),
             traffic: Traffic::among(&[]),
         };
@@ -102,7 +110,7 @@ impl LiveMesh {
             mesh.further_ways.push(way);
         }
         for number in 1..=agents {
-            mesh.join(number).await?;
+            mesh.join(number, listeners).await?;
         }
         for number in 1..=clients {
             let (address, name) = (mesh.ca.gate().address(), format!("csr-{number}"));
@@ -184,9 +192,10 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not end in time.
     pub async fn stop(self) -> anyhow::Result<Talk> {
-        let Self { ca, further_ways: _open, agents, clocks: _, proxies, clients, traffic } = self;
+        let Self { ca, further_ways: _open, agents, clocks: _, proxies, doors, clients, traffic } =
+            self;
         let talk = traffic.stop().await?;
-        drop((proxies, clients));
+        drop((proxies, doors, clients));
         for mut agent in agents {
             agent.stop().await;
         }
@@ -194,17 +203,29 @@ impl LiveMesh {
         Ok(talk)
     }
 
-    async fn join(&mut self, number: usize) -> anyhow::Result<()> {
+    async fn join(&mut self, number: usize, listens: bool) -> anyhow::Result<()> {
         let (name, identity) = (Self::agent_name(number - 1), Self::identity(number - 1));
         let clock = Arc::new(TestClock::default());
         let ways: Vec<_> = self.ways().map(Gate::address).collect();
         let agent = TestAgent::of_several(&ways)?
             .with_clock(Arc::clone(&clock) as Arc<dyn trust::Clock>)
+            .with_patience("2s")
             .with_token(&self.ca.token(&name, &[&identity]).await?)?
-            .with_own_workload(&identity)
-            .joined()
-            .await?;
+            .with_own_workload(&identity);
+        let door = match listens {
+            true => Some(Door::bind().await?),
+            false => None,
+        };
+        let agent = match &door {
+            Some(door) => agent.with_listener(door.address()),
+            None => agent,
+        };
+        let agent = agent.joined().await?;
         let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
+        if let Some(door) = &door {
+            door.belongs_to(&proxy);
+        }
+        self.doors.extend(door);
         eventually("the proxy has its leaf", || async {
             proxy.holding().is_live(trust::Clock::now(&SystemClock))
         })

@@ -268,7 +268,7 @@ fn client_config(holding: &Holding) -> anyhow::Result<ClientConfig> {
     Ok(config)
 }
 
-fn server_config(holding: &Holding) -> anyhow::Result<ServerConfig> {
+pub(super) fn server_config(holding: &Holding) -> anyhow::Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let clients =
         WebPkiClientVerifier::builder_with_provider(store(holding)?, Arc::clone(&provider))

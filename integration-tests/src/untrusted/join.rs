@@ -147,6 +147,7 @@ impl TestClient {
             stored_sequence,
             stored_digest,
             only_to_trusting: true,
+            listening: None,
         };
         let mut request = Request::new(message);
         if let Some(token) = token {

@@ -8,4 +8,5 @@ mod live;
 mod operator;
 mod renewed;
 mod trouble;
+mod unable;
 mod weakened;

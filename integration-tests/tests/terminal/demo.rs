@@ -94,3 +94,38 @@ async fn ctrl_c_while_a_demo_starts_leaves_nothing_either() -> anyhow::Result<()
     assert_eq!(fs::read_dir(directory.path())?.count(), 0, "a directory is left");
     Ok(())
 }
+
+/// What a demo in which one proxy cannot verify the new root comes to, and its exit code.
+async fn with_an_unable_proxy(more: &[&str]) -> anyhow::Result<(u32, serde_json::Value)> {
+    let directory = tempfile::tempdir()?;
+    let mut command = demo(directory.path());
+    command.args(["--algorithm", "p384", "--fault", "unable-proxy", "--json"]);
+    command.args(more);
+    let mut terminal = Terminal::run(command, 4_000, 50)?;
+    let code = terminal.ended(DEMO_MAX).await?;
+    let text = terminal.text();
+    let told = text.lines().find(|line| line.starts_with("{\"agents\""));
+    let told = told.ok_or_else(|| anyhow::anyhow!("no object in {text}"))?;
+    Ok((code, serde_json::from_str(told)?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_cannot_verify_the_new_algorithm_is_named_by_the_gate_and_nothing_fails()
+-> anyhow::Result<()> {
+    let (code, told) = with_an_unable_proxy(&[]).await?;
+    assert_eq!((code, &told["failed"]), (0, &0.into()), "{told:#}");
+    let unable = &told["unable_proxy"];
+    assert_eq!(unable["proxy"], "spiffe://demo.banyan/ns/demo/sa/w02");
+    assert_eq!((&unable["named"], &unable["ended"]), (&true.into(), &"upgraded".into()));
+    assert_eq!(unable["others_named"], serde_json::json!([]));
+    assert_eq!(told["old_root_gone"], true);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_probe_the_same_demo_fails() -> anyhow::Result<()> {
+    let (code, told) = with_an_unable_proxy(&["--no-probe"]).await?;
+    assert_eq!((code, &told["unable_proxy"]["named"]), (1, &false.into()), "{told:#}");
+    assert!(told["failed"].as_u64() > Some(0), "{told:#}");
+    Ok(())
+}

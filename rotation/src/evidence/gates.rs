@@ -272,7 +272,7 @@ impl Hold {
                 .to_owned(),
             Self::Unable { .. } => "`banyan rotate explain` names them: replace each of those proxies by a version that verifies \
                                     the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan \
-                                    rotate abort`; or go on without them with `banyan waiver add NAME --covers SPIFFE_ID \
+                                    rotate abort`; or go on without them with `banyan waiver add NAME --covers SPIFFE_ID --lasts 7d \
                                     --reason TEXT --force`, and they break when the new root signs"
                 .to_owned(),
             _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \

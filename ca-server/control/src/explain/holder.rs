@@ -460,7 +460,7 @@ fn unprobed(
         Ends::ByWord => format!(
             "{who} and cannot verify the new root{said}; no time opens the gate over it: replace that proxy by a version that \
              verifies the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan rotate abort`; or go \
-             on without it with `banyan waiver add NAME --covers {identity} --reason TEXT --force`, and it breaks when the new root \
+             on without it with `banyan waiver add NAME --covers {identity} --lasts 7d --reason TEXT --force`, and it breaks when the new root \
              signs"
         ),
         Ends::At(end) => format!(

@@ -45,6 +45,7 @@ fn leaves() -> Vec<Leaf> {
                         newest,
                         not_after: at(ends),
                         refuses,
+                        listening: None,
                         banned: None,
                     });
                 }
@@ -56,7 +57,8 @@ fn leaves() -> Vec<Leaf> {
 
 /// What may be asked of a leaf.
 fn asked() -> Vec<Asked> {
-    let bundle = |class| Asked::Bundle { sequence: Sequence(2), class };
+    let bundle =
+        |class: EvidenceClass| Asked::Bundle { sequence: Sequence(2), required: class.into() };
     let gone = Asked::Gone { from: root("a"), to: root("b") };
     EvidenceClass::ALL.map(bundle).into_iter().chain([gone]).collect()
 }
@@ -130,12 +132,51 @@ fn a_leaf_of_the_root_that_goes_needs_a_new_one_although_its_holder_has_the_bund
     let holder = Holder::of_leaf(leaf.clone(), asked, NOW, &policy()).unwrap();
     assert_eq!(holder.has.in_words(), format!("a leaf of root {}", root("a").short()));
     assert_eq!(holder.needs.in_words(), format!("a new leaf, of root {}", root("b").short()));
-    let asked = Asked::Bundle { sequence: Sequence(2), class: EvidenceClass::Applied };
+    let asked = Asked::Bundle { sequence: Sequence(2), required: EvidenceClass::Applied.into() };
     assert_eq!(
         Holder::of_leaf(leaf, asked, NOW, &policy()),
         None,
         "it has what the trust gate asks"
     );
+}
+
+#[test]
+fn a_proxy_that_acknowledged_is_named_until_it_is_seen_to_verify() {
+    let class = EvidenceClass::Applied;
+    let asked =
+        |probe| Asked::Bundle { sequence: Sequence(2), required: Required { class, probe } };
+    let seen = |unable, not_probeable, class| {
+        let mut leaf = leaves().remove(0);
+        (leaf.newest, leaf.not_after) = (Some((Sequence(2), class)), at(600));
+        let levels = EvidenceClass::ALL.map(|level| Sequence(if level <= class { 2 } else { 0 }));
+        let probe =
+            ledger::Probe { unable: Sequence(unable), not_probeable: Sequence(not_probeable) };
+        let standing = Standing {
+            root: root("a"),
+            kind: leaf.kind,
+            born: Sequence(1),
+            applied: ledger::Applied::from_sequences(levels),
+            own_trust: false,
+            waived: false,
+            listening: Some(probe),
+        };
+        leaf.listening = Some(Listening { standing, said: Some("alert UnknownCA".to_owned()) });
+        leaf
+    };
+    let held = |leaf: Leaf, probe| Holder::of_leaf(leaf, asked(probe), NOW, &policy());
+    let waits = held(seen(0, 0, class), true).unwrap();
+    assert!(!waits.unable && matches!(waits.ends, Ends::At(_)), "{waits:?}");
+    assert!(waits.sentence().contains("has not seen yet"), "{}", waits.sentence());
+    let unable = held(seen(2, 2, class), true).unwrap();
+    assert!(unable.unable && unable.ends == Ends::ByWord, "{unable:?}");
+    let said = unable.sentence();
+    for part in ["cannot verify the new root (alert UnknownCA)", "no time opens", "--lasts 7d"] {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
+    assert!(unable.in_short().contains("cannot verify the new root"), "{}", unable.in_short());
+    assert_eq!(held(seen(2, 0, class), false), None, "where no probe is asked for");
+    assert_eq!(held(seen(0, 2, class), true), None, "where its listener cannot be probed");
+    assert_eq!(held(seen(2, 0, EvidenceClass::HandshakeObserved), true), None);
 }
 
 #[test]
