@@ -7,7 +7,7 @@ use trust::{Sequence, Serial};
 
 use crate::holders::Holder;
 use crate::install::HeldLeaf;
-use crate::probe::Seen;
+use crate::probed::Seen;
 
 /// Everything that the CA should know, as a level: after a reconnect all of it is said again.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -19,6 +19,7 @@ use trust::{Bundle, PublicKey, Root, Sequence, Serial, SpiffeId, Timestamp, Trus
 use crate::process::{ProcessId, Processes};
 
 pub(crate) mod ca;
+mod heard;
 mod tls;
 
 /// The day of every test that does not care.

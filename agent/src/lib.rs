@@ -12,7 +12,7 @@
 //! | one task owns the state: bundles, leaves, holders, streams | `hub` |
 //! | what is durable before anybody is told: bundles, those of other trust domains, holders | `bundle_store`, `foreign`, `holders` |
 //! | the order in which a holder gets trust and leaves; pure | `install` |
-//! | whether proxies can verify the root that shall sign | `probe` |
+//! | whether proxies can verify the root that shall sign | `probe`, `probed` |
 //! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
 //! | which Pod of the node a caller runs in, of an agent of a node | `pods`, `node` |
@@ -45,6 +45,7 @@ mod open_files;
 mod pods;
 mod preflight;
 mod probe;
+mod probed;
 mod process;
 mod running;
 mod sds;

@@ -29,7 +29,7 @@ use crate::first_contact::{self, FirstContactError};
 use crate::foreign;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
-use crate::probe;
+use crate::probed::{self, Wanted};
 use crate::status::Condition;
 use line::{Line, UP_MAX, hello};
 
@@ -80,7 +80,7 @@ pub(crate) struct Uplink {
     /// Where the certificate is told with which the CA does not know this agent: joining again is the membership's task.
     pub(crate) turned_away: watch::Sender<Option<Serial>>,
     /// Where it is told what the CA wants probed.
-    pub(crate) probes: watch::Sender<Option<probe::Wanted>>,
+    pub(crate) probes: watch::Sender<Option<Wanted>>,
 }
 
 /// Why a stream ended.
@@ -460,9 +460,7 @@ impl Uplink {
                 Order::GoOn
             }
             Down::Probe(said) => {
-                let wanted = probe::wanted(&said);
-                self.probes
-                    .send_if_modified(|present| std::mem::replace(present, wanted) != wanted);
+                probed::heard(&said, &self.probes);
                 Order::GoOn
             }
             Down::Drain(drain) => self.drained(&drain),
@@ -475,20 +473,14 @@ impl Uplink {
     }
 
     fn drained(&self, drain: &wire::Drain) -> Order {
-        let within = Duration::from_millis(drain.spread_ms).min(DRAIN_MAX);
+        let (after_ms, spread_ms) = (drain.reconnect_after_ms, drain.spread_ms);
+        let within = Duration::from_millis(spread_ms).min(DRAIN_MAX);
         if drain.elsewhere {
-            tracing::info!(
-                spread_ms = drain.spread_ms,
-                "the CA's server sends its agents elsewhere"
-            );
+            tracing::info!(spread_ms, "the CA's server sends its agents elsewhere");
             return Order::Elsewhere(within);
         }
-        let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
-        tracing::info!(
-            after_ms = drain.reconnect_after_ms,
-            spread_ms = drain.spread_ms,
-            "the CA drains"
-        );
+        let wait = Duration::from_millis(after_ms).min(DRAIN_MAX);
+        tracing::info!(after_ms, spread_ms, "the CA drains");
         Order::End(End::Wait(wait + spread(within.max(wait / 4), self.randomness.as_ref())))
     }
 }

@@ -267,48 +267,6 @@ impl Desk {
     pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }
-
-    /// Rows that the agent last claimed, newest claim for each serial.
-    pub(crate) fn claims(&self) -> std::collections::BTreeMap<Vec<u8>, (u64, wire::EvidenceClass)> {
-        let acks = self.heard.iter().filter_map(|message| match message {
-            Up::Ack(ack) => Some(&ack.rows),
-            _ => None,
-        });
-        acks.flatten().map(|row| (row.serial.clone(), (row.sequence, row.evidence()))).collect()
-    }
-
-    /// What was said last to be refused.
-    pub(crate) fn refusals(&self) -> Option<Vec<wire::Refused>> {
-        self.heard.iter().rev().find_map(|message| match message {
-            Up::Refusals(refusals) => Some(refusals.refused.clone()),
-            _ => None,
-        })
-    }
-
-    /// What was said last of the listeners of each leaf's holders.
-    pub(crate) fn probed(&self) -> std::collections::BTreeMap<Vec<u8>, wire::ProbedRow> {
-        let rows = self.heard.iter().filter_map(|message| match message {
-            Up::Probed(probed) => Some(&probed.rows),
-            _ => None,
-        });
-        rows.flatten().map(|row| (row.serial.clone(), row.clone())).collect()
-    }
-
-    pub(crate) fn released(&self) -> Vec<Vec<u8>> {
-        let releases = self.heard.iter().filter_map(|message| match message {
-            Up::Release(release) => Some(release.serials.clone()),
-            _ => None,
-        });
-        releases.flatten().collect()
-    }
-
-    pub(crate) fn nacks(&self) -> Vec<wire::Nack> {
-        let nacks = self.heard.iter().filter_map(|message| match message {
-            Up::Nack(nack) => Some(nack.clone()),
-            _ => None,
-        });
-        nacks.collect()
-    }
 }
 
 impl Service {

@@ -11,7 +11,7 @@ use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
 use crate::foreign::{Bundles, ForeignRefused};
 use crate::pods::KnownPod;
-use crate::probe::Seen;
+use crate::probed::Seen;
 use crate::process::ProcessId;
 use crate::status::Condition;
 

@@ -9,7 +9,7 @@ use trust::{Root, Serial, SpiffeId};
 use super::state::{Hub, cut};
 use crate::evidence::{Applied, Evidence, applied, applied_by};
 use crate::pods::PodUid;
-use crate::probe::{Listened, Outcome, Seen};
+use crate::probed::{Listened, Outcome, Seen};
 use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
 
 /// Refusals that the CA is told of at most.

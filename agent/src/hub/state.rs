@@ -23,7 +23,7 @@ use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
 use crate::pods::View;
-use crate::probe::{Listened, Seen};
+use crate::probed::{Listened, Seen};
 use crate::process::{ProcessId, Processes};
 use crate::shares::Owner;
 use crate::status::{Condition, Status};

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use trust::{Bundle, Clock, SpiffeId};
 
 use super::handshake::{Meets, Shaken, Shown, shake};
-use super::{Outcome, Seen, Wanted};
 use crate::ca_client::{CaClient, refused, timed};
 use crate::config::AgentConfig;
 use crate::hub::{Command, HubHandle};
 use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
+use crate::probed::{Listened, Outcome, Seen, Wanted};
 
 /// How often listeners are looked at that do not take both leaves, or tell nothing.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -23,9 +23,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(30);
 /// A probe leaf that ends sooner is replaced.
 const LEFT_MIN: Duration = Duration::from_secs(5);
-
-/// The leaves of identities that have listeners.
-pub(crate) type Listened = BTreeMap<SpiffeId, Arc<Leaf>>;
 
 /// The task.
 #[derive(Debug)]

@@ -1,9 +1,11 @@
 //! Whether proxies can verify the root that shall sign: an agent and real TLS listeners.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use proto::banyan::agent::v1 as wire;
+use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::server_message::Message as Down;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -19,6 +21,7 @@ use trust_tls::AnyProvenClient;
 use wire::ProbeOutcome as Outcome;
 
 use super::*;
+use crate::fakes::ca::Desk;
 use crate::fakes::{Pki, bundle_of};
 use crate::key::PrivateKey;
 
@@ -161,7 +164,7 @@ impl Mesh {
         let what = format!("{outcome:?} {detail}");
         self.bench
             .until_heard(&what, |desk| {
-                desk.probed().get(&serial).is_some_and(|row| {
+                probed(desk).get(&serial).is_some_and(|row| {
                     row.outcome() == outcome && row.sequence == 2 && row.detail.contains(detail)
                 })
             })
@@ -173,6 +176,15 @@ impl Mesh {
         let serial = self.bench.agent().status().workloads[0].serial.clone().unwrap();
         u128::from_str_radix(&serial, 16).unwrap().to_be_bytes().to_vec()
     }
+}
+
+/// What was said last of the listeners of each leaf's holders.
+fn probed(desk: &Desk) -> BTreeMap<Vec<u8>, wire::ProbedRow> {
+    let rows = desk.heard.iter().filter_map(|message| match message {
+        Up::Probed(probed) => Some(&probed.rows),
+        _ => None,
+    });
+    rows.flatten().map(|row| (row.serial.clone(), row.clone())).collect()
 }
 
 #[tokio::test]
@@ -212,9 +224,7 @@ async fn nothing_is_said_of_a_holder_before_it_has_acknowledged_the_bundle() {
     mesh.ask();
     // Its listener refuses the new root, as it should: it has not been given it yet.
     mesh.hears(Outcome::Unspecified, "it refuses the new root").await;
-    let said = |desk: &crate::fakes::ca::Desk| {
-        desk.probed().values().any(|row| row.outcome() != Outcome::Unspecified)
-    };
+    let said = |desk: &Desk| probed(desk).values().any(|row| row.outcome() != Outcome::Unspecified);
     assert!(!said(&mesh.bench.ca.desk()));
     mesh.replaced();
     mesh.roots.ack(&both).await;

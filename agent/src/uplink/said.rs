@@ -7,7 +7,7 @@ use proto::banyan::agent::v1::agent_message::Message as Up;
 use trust::Serial;
 
 use crate::evidence::{Applied, Evidence};
-use crate::probe::Seen;
+use crate::probed::Seen;
 
 /// Rows or serials in one message.
 pub(super) const ROWS_MAX: usize = 1024;

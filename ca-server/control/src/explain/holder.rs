@@ -3,11 +3,12 @@
 //! Pure. What would contradict itself cannot be made here: a holder that has what the gate needs is none, and each holder has
 //! one time, the one that the gate counts.
 
-use ledger::{EvidenceClass, Required, RowKind, Standing};
+use ledger::{EvidenceClass, Required, RowKind};
 use rotation::Policy;
 use rotation::evidence::GateName;
 use trust::{RootId, Sequence, Serial, Timestamp};
 
+use super::listening::Listening;
 use super::names::{SHARED_ROOT, class_name, kind_name};
 
 /// One holder of a gate.
@@ -222,15 +223,6 @@ pub struct Leaf {
     pub listening: Option<Listening>,
 }
 
-/// Where a leaf stands with probes of its holders' listeners.
-#[derive(Clone, Debug)]
-pub struct Listening {
-    /// What the ledger knows.
-    pub standing: Standing,
-    /// What the agent said of a listener last, if something is wrong with it.
-    pub said: Option<String>,
-}
-
 /// What a gate asks of leaves.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
@@ -266,7 +258,6 @@ impl Holder {
     pub fn of_leaf(leaf: Leaf, asked: Asked, at: Timestamp, policy: &Policy) -> Option<Self> {
         let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses, .. } = leaf;
         let (banned, listening) = (leaf.banned, leaf.listening);
-        let (mut ends, mut more) = (Ends::At(policy.over_at(not_after)), banned);
         let (has, needs) = match asked {
             Asked::Bundle { sequence, required: Required { class, probe } } => {
                 let has = match newest {
@@ -274,15 +265,13 @@ impl Holder {
                         let unseen = |one: &Listening| one.standing.is_unprobed(sequence);
                         let listening = listening.filter(|one| probe && unseen(one))?;
                         let unable = listening.standing.is_unable(sequence);
-                        if unable {
-                            ends = Ends::ByWord;
-                        }
-                        let text = unprobed(&identity, agent.as_ref(), sequence, &listening, ends);
-                        more = Some(more.into_iter().fold(text, |text, more| text + "; " + &more));
-                        let (has, needs) = (
-                            Has::Bundle { sequence: has, class: by },
-                            Needs::Verifies { sequence },
-                        );
+                        let until = policy.over_at(not_after);
+                        let ends = if unable { Ends::ByWord } else { Ends::At(until) };
+                        let text = listening.in_words(&identity, behind(&agent), sequence, until);
+                        let more =
+                            Some(banned.into_iter().fold(text, |text, why| text + "; " + &why));
+                        let has = Has::Bundle { sequence: has, class: by };
+                        let needs = Needs::Verifies { sequence };
                         let who = Who::Leaf { kind, identity, serial, own_trust: false };
                         let holder = Self { who, agent, has, needs, ends, refuses, more, unable };
                         return holder.while_it_holds(at);
@@ -301,7 +290,9 @@ impl Holder {
             }
         };
         let who = Who::Leaf { kind, identity, serial, own_trust: false };
-        Self { who, agent, has, needs, ends, refuses, more, unable: false }.while_it_holds(at)
+        let ends = Ends::At(policy.over_at(not_after));
+        Self { who, agent, has, needs, ends, refuses, more: banned, unable: false }
+            .while_it_holds(at)
     }
 
     /// A relying party that has not confirmed `wanted`; `None` if its time is over.
@@ -388,13 +379,7 @@ impl Holder {
 
     /// As a refusal names it: what can be done is told beside it.
     pub(crate) fn in_short(&self) -> String {
-        let behind = match &self.agent {
-            None => String::new(),
-            Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
-            Some(AgentSeen { name, connected: false, .. }) => {
-                format!(", agent {name} is not connected")
-            }
-        };
+        let behind = behind(&self.agent);
         let until = match self.ends {
             Ends::At(end) => format!(" until {end}"),
             Ends::ByWord => String::new(),
@@ -427,13 +412,7 @@ impl Holder {
             Ends::At(end) => format!("waited for until {end}"),
             Ends::ByWord => "no time ends that".to_owned(),
         };
-        let agent = match &self.agent {
-            None => String::new(),
-            Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
-            Some(AgentSeen { name, connected: false, .. }) => {
-                format!(", agent {name} is not connected")
-            }
-        };
+        let agent = behind(&self.agent);
         let refuses =
             self.refuses.as_ref().map(|said| format!(", refuses it: {said}")).unwrap_or_default();
         let more = self.more.as_ref().map(|more| format!(": {more}")).unwrap_or_default();
@@ -441,31 +420,12 @@ impl Holder {
     }
 }
 
-/// Of a holder that acknowledged the bundle, what is not seen of it yet, and what can be done.
-fn unprobed(
-    identity: &str,
-    agent: Option<&AgentSeen>,
-    sequence: Sequence,
-    listening: &Listening,
-    ends: Ends,
-) -> String {
-    let agent = match agent {
+/// The agent, and whether it is there.
+fn behind(agent: &Option<AgentSeen>) -> String {
+    match agent {
         None => String::new(),
         Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
         Some(AgentSeen { name, .. }) => format!(", agent {name} is not connected"),
-    };
-    let said = listening.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
-    let who = format!("{identity} (agent-held{agent}): acknowledged bundle {sequence}");
-    match ends {
-        Ends::ByWord => format!(
-            "{who} and cannot verify the new root{said}; no time opens the gate over it: replace that proxy by a version that \
-             verifies the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan rotate abort`; or go \
-             on without it with `banyan waiver add NAME --covers {identity} --lasts 7d --reason TEXT --force`, and it breaks when the new root \
-             signs"
-        ),
-        Ends::At(end) => format!(
-            "{who}, and its agent has not seen yet that it verifies the new root{said}; waited for until {end}"
-        ),
     }
 }
 

@@ -3,7 +3,8 @@
 use ledger::{LiveRow, Standing};
 use trust::Serial;
 
-use super::holder::{AgentSeen, Leaf, Listening};
+use super::holder::{AgentSeen, Leaf};
+use super::listening::Listening;
 use crate::bans;
 use crate::ca::Ca;
 

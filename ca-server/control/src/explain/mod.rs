@@ -7,6 +7,7 @@ mod explanation;
 mod gate;
 mod holder;
 mod leaf;
+mod listening;
 mod lost;
 mod names;
 
@@ -28,8 +29,9 @@ use crate::seen;
 
 pub use explanation::{Done, Explanation};
 pub use gate::{GateView, Opening};
-pub use holder::{Asked, Ends, Has, Holder, Leaf, Listening, Needs, Party, Round, Who};
+pub use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Party, Round, Who};
 pub use leaf::leaf;
+pub use listening::Listening;
 pub use names::{KINDS, class_name, kind_name, mode_name};
 
 /// Holders that are named; the others are counted.

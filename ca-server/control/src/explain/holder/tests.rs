@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ledger::Standing;
+
 use super::*;
 use crate::explain::{KINDS, class_name};
 
