@@ -4,18 +4,21 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+/// Least number of agents with `--distrust`.
+const AGENTS_ON_THE_DAY: u16 = 4;
+
 /// Options of `demo`.
 #[derive(Debug, Args, Clone)]
 pub struct DemoOptions {
-    /// How many agents, each with one workload [default: 12, or 4 with --envoy]
+    /// How many agents, each with one workload [default: 12, 4 with --envoy, 8 with --distrust]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
     pub agents: Option<u16>,
     /// How many times the root is rotated under the traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub rotations: u32,
-    /// Additional workloads without an agent, which only speak the Istio CSR API
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
-    pub csr_only: u16,
+    /// Additional workloads without an agent, which only speak the Istio CSR API [default: 0, or 3 with --distrust]
+    #[arg(long, value_name = "N", conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
+    pub csr_only: Option<u16>,
     /// How many servers the CA has; more than one share a store
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
     pub replicas: u16,
@@ -36,6 +39,16 @@ pub struct DemoOptions {
     /// Take proxies at their word, whether they can verify the new algorithm or not (rotation.probe = "never")
     #[arg(long, requires = "algorithm")]
     pub no_probe: bool,
+    /// What `--fault random` draws from, so that a run can be repeated [default: another one in each run]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Least number of connections, spread over the rotations [default: 20000 for each rotation with --fault random, else 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub connections: Option<u64>,
+    /// Instead of rotations, two emergencies, each in a mesh of its own: the root that signs is stolen, with a standby root and
+    /// without; who breaks is compared with what the preview said
+    #[arg(long, conflicts_with_all = ["rotations", "replicas", "store", "seconds", "fault", "seed", "connections", "algorithm", "envoy"])]
+    pub distrust: bool,
     /// Use real Envoys as workloads; give the PATH of the binary unless it is on PATH or installed by `cargo xtask peers envoy`
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     pub envoy: Option<Option<PathBuf>>,
@@ -56,7 +69,55 @@ pub enum StoreEngine {
     Etcd,
 }
 
+/// Connections for each rotation under random faults, if nobody says how many.
+const CONNECTIONS_PER_ROTATION: u64 = 20_000;
+
 impl DemoOptions {
+    /// What cannot be asked for together, and what to do instead; none if all of it can.
+    pub fn contradiction(&self) -> Option<String> {
+        let asks = |fault: Fault| self.fault.contains(&fault);
+        if self.is_random() && self.fault.len() > 1 {
+            return Some(
+                "--fault random draws from all kinds: name no other fault beside it".to_owned(),
+            );
+        }
+        if self.is_random() && self.rotations == 0 {
+            return Some(
+                "--fault random breaks things in phases of rotations: say --rotations 1 or more"
+                    .to_owned(),
+            );
+        }
+        if self.seed.is_some() && !self.is_random() {
+            return Some("--seed is what `--fault random` draws from: say --fault random, or leave --seed out".to_owned());
+        }
+        if asks(Fault::RestartProxy) && self.envoy.is_some() {
+            return Some("--fault restart-proxy is for built-in proxies: leave --envoy out, or say --fault freeze-proxy".to_owned());
+        }
+        if self.distrust && self.agents.is_some_and(|agents| agents < AGENTS_ON_THE_DAY) {
+            return Some(format!(
+                "--distrust cuts one agent off, and one has a file of roots: say --agents {AGENTS_ON_THE_DAY} or more"
+            ));
+        }
+        None
+    }
+
+    /// Whether faults are drawn.
+    pub fn is_random(&self) -> bool {
+        self.fault.contains(&Fault::Random)
+    }
+
+    /// Whether the leader of the store is killed, so that the store needs three members.
+    pub fn kills_store_leader(&self) -> bool {
+        self.is_random() || self.fault.contains(&Fault::KillStoreLeader)
+    }
+
+    /// How many connections there are at least when so many rotations are over.
+    pub fn connections_after(&self, rotations: u32) -> u64 {
+        let each = if self.is_random() { CONNECTIONS_PER_ROTATION } else { 0 };
+        let all = self.connections.unwrap_or(each * u64::from(self.rotations));
+        (all * u64::from(rotations)).checked_div(self.rotations.into()).unwrap_or(all)
+    }
+
     /// The engine that was asked for, or what fits the number of servers.
     pub fn engine(&self) -> StoreEngine {
         let fits = if self.replicas > 1 { StoreEngine::Etcd } else { StoreEngine::Redb };
@@ -75,6 +136,12 @@ pub enum Fault {
     FreezeProxy,
     /// Stop one agent while the new root is distributed, and start it again; its proxy keeps running
     RestartAgent,
+    /// Stop the CA with SIGSTOP for a while in the middle of a rotation, and let it go on
+    PauseCa,
+    /// Restart one proxy, which then has nothing until it has asked its agent; not with --envoy
+    RestartProxy,
+    /// One or two faults in each rotation, drawn from --seed: all kinds that fit the mesh, in all phases
+    Random,
     /// Kill the server that leads with SIGKILL in the middle of a rotation, and start it again
     KillReplica,
     /// Stop the server that leads with SIGSTOP for longer than its lease, and let it go on
@@ -106,6 +173,26 @@ impl Algorithm {
             Self::P256 => ["p256", "p256"],
             Self::P384 => ["p384", "p384"],
             Self::Ed25519 => ["ed25519", "p256"],
+        }
+    }
+}
+
+impl Fault {
+    /// As it is typed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KillCa => "kill-ca",
+            Self::PauseCa => "pause-ca",
+            Self::PartitionAgent => "partition-agent",
+            Self::FreezeProxy => "freeze-proxy",
+            Self::RestartAgent => "restart-agent",
+            Self::RestartProxy => "restart-proxy",
+            Self::Random => "random",
+            Self::KillReplica => "kill-replica",
+            Self::PauseReplica => "pause-replica",
+            Self::PartitionStore => "partition-store",
+            Self::KillStoreLeader => "kill-store-leader",
+            Self::UnableProxy => "unable-proxy",
         }
     }
 }

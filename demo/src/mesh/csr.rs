@@ -11,6 +11,7 @@ use host::SystemClock;
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use tokio::sync::Notify;
 use trust::Clock;
 
 use super::held::Held;
@@ -32,8 +33,8 @@ pub struct Account {
     pub name: (&'static str, String),
 }
 
-/// Gets leaves without end: each in the last third of the one before.
-pub(super) async fn follow(account: Account, state: Arc<Held>) {
+/// Gets leaves without end: each in the last third of the one before, or when it is told to.
+pub(super) async fn follow(account: Account, state: Arc<Held>, anew: Arc<Notify>) {
     let mut turn = 0_usize;
     loop {
         let renew_at = state.leaf_validity().map(|validity| {
@@ -41,8 +42,10 @@ pub(super) async fn follow(account: Account, state: Arc<Held>) {
             validity.not_after().minus(life / 3)
         });
         if renew_at.is_some_and(|at| SystemClock.now() < at) {
-            tokio::time::sleep(RETRY).await;
-            continue;
+            let told = tokio::time::timeout(RETRY, anew.notified()).await.is_ok();
+            if !told {
+                continue;
+            }
         }
         turn = turn.wrapping_add(1);
         if let Err(error) = account.ask(turn, &state).await {

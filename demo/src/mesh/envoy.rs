@@ -171,12 +171,12 @@ impl EnvoyMesh {
         })
     }
 
-    /// Stops the last Envoy where it is (SIGSTOP), or lets it go on (SIGCONT).
+    /// Stops the Envoy at this place where it is (SIGSTOP), or lets it go on (SIGCONT).
     ///
     /// # Errors
     /// If its process is gone.
-    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
-        let last = self.proxies.last().context("there is no Envoy")?;
+    pub fn freeze(&mut self, place: usize, frozen: bool) -> anyhow::Result<()> {
+        let last = self.proxies.get(place).context("there is no such Envoy")?;
         let pid = last.child.id().context("the Envoy has ended")?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no process id")?;
         let until = (!frozen).then(|| Instant::now() + AFTER_THAW);

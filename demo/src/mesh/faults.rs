@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::ca::{CaProcess, LEASE_SECS};
 use super::load::Load;
 use super::members::Member;
+use super::plan::{self, Phase, Planned};
 use super::store::Store;
 use super::view::View;
 use crate::options::Fault;
@@ -22,20 +23,12 @@ const CUT_OFF: Duration = Duration::from_secs(8);
 /// The faults of a run, and those that are in force.
 #[derive(Debug)]
 pub struct Faults {
-    /// What comes in which rotation.
-    planned: Vec<(u32, Fault)>,
-    ends: Vec<(Instant, End)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum End {
-    CaBack,
-    ReplicaBack,
-    ReplicaGoesOn,
-    StoreReached,
-    StoreLeaderBack,
-    Reconnect,
-    Thaw,
+    /// What is still to come.
+    planned: Vec<Planned>,
+    /// What came.
+    made: Vec<Planned>,
+    /// What is in force, and until when.
+    ends: Vec<(Instant, Planned)>,
 }
 
 /// Everything that can be broken.
@@ -66,19 +59,31 @@ impl Mesh<'_> {
 }
 
 impl Faults {
-    /// Spreads faults over rotations; without rotations all belong to the first.
-    pub fn new(faults: &[Fault], rotations: u32) -> Self {
-        // That one is there from the start: `unable`.
-        let faults = faults.iter().filter(|fault| **fault != Fault::UnableProxy);
-        let planned = faults.zip(0..).map(|(fault, place): (&Fault, u32)| {
-            (place.checked_rem(rotations).map_or(1, |turn| turn + 1), *fault)
-        });
-        Self { planned: planned.collect(), ends: Vec::new() }
+    /// Those will come.
+    pub const fn new(planned: Vec<Planned>) -> Self {
+        Self { planned, made: Vec::new(), ends: Vec::new() }
     }
 
-    /// Whether everything was broken and is whole again.
-    pub const fn are_over(&self) -> bool {
-        self.planned.is_empty() && self.ends.is_empty()
+    /// Whether nothing is broken now.
+    pub const fn none_in_force(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// What was for a phase of this rotation that was over before it was seen comes in the next one.
+    pub fn carry_over(&mut self, rotation: u32) {
+        self.planned.iter_mut().filter(|one| one.rotation <= rotation).for_each(|one| {
+            one.rotation = rotation + 1;
+        });
+    }
+
+    /// What came so far.
+    pub fn made(&self) -> &[Planned] {
+        &self.made
+    }
+
+    /// What is still to come.
+    pub fn to_come(&self) -> &[Planned] {
+        &self.planned
     }
 
     /// Breaks what must be broken before a rotation is asked for: who is cut off must not see its first push.
@@ -86,8 +91,11 @@ impl Faults {
     /// # Errors
     /// If a fault cannot be made.
     pub async fn before(&mut self, rotation: u32, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
-        let early = |fault: Fault| matches!(fault, Fault::PartitionAgent | Fault::FreezeProxy);
-        self.fire(mesh, |number, fault| number == rotation && early(fault)).await
+        let early = |one: &Planned| {
+            one.phase == Phase::Distributing
+                && matches!(one.fault, Fault::PartitionAgent | Fault::FreezeProxy)
+        };
+        self.fire(mesh, |one| one.rotation == rotation && early(one)).await
     }
 
     /// Breaks what belongs into a phase of a rotation.
@@ -100,15 +108,7 @@ impl Faults {
         phase: &str,
         mesh: &mut Mesh<'_>,
     ) -> anyhow::Result<()> {
-        let fits = |fault: Fault| match fault {
-            Fault::RestartAgent => phase == "distributing",
-            Fault::KillCa | Fault::KillStoreLeader => phase == "draining",
-            Fault::KillReplica | Fault::PauseReplica | Fault::PartitionStore => {
-                phase == "distributing"
-            }
-            Fault::PartitionAgent | Fault::FreezeProxy | Fault::UnableProxy => false,
-        };
-        self.fire(mesh, |number, fault| number == rotation && fits(fault)).await
+        self.fire(mesh, |one| one.rotation == rotation && one.phase.name() == phase).await
     }
 
     /// Breaks whatever is left, where nothing is rotated.
@@ -116,7 +116,7 @@ impl Faults {
     /// # Errors
     /// If a fault cannot be made.
     pub async fn now(&mut self, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
-        self.fire(mesh, |_, _| true).await
+        self.fire(mesh, |_| true).await
     }
 
     /// Mends what has been broken for long enough.
@@ -125,41 +125,47 @@ impl Faults {
     /// If the CA does not come back.
     pub async fn tend(&mut self, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
         let now = Instant::now();
-        let due: Vec<End> =
-            self.ends.iter().filter(|(at, _)| *at <= now).map(|(_, end)| *end).collect();
+        let due: Vec<Planned> =
+            self.ends.iter().filter(|(at, _)| *at <= now).map(|(_, over)| *over).collect();
         self.ends.retain(|(at, _)| *at > now);
-        for end in due {
-            match end {
-                End::ReplicaBack => {
+        for Planned { fault, member: place, .. } in due {
+            match fault {
+                Fault::KillReplica => {
                     mesh.lead()?.restart().await?;
                     mesh.view.say("the killed server is back on the same state");
                 }
-                End::ReplicaGoesOn => {
+                Fault::PauseReplica => {
                     mesh.lead()?.pause(false)?;
                     mesh.view.say("the paused server goes on");
                 }
-                End::StoreReached => {
+                Fault::PartitionStore => {
                     mesh.lead()?.cut_from_store(false);
                     mesh.view.say("the server reaches the store again");
                 }
-                End::StoreLeaderBack => {
+                Fault::KillStoreLeader => {
                     mesh.store.as_mut().context("there is no store to break")?.restart()?;
                     mesh.view.say("the killed member of the store is back");
                 }
-                End::CaBack => {
+                Fault::KillCa => {
                     mesh.operated()?.restart().await?;
                     mesh.view.say("the CA is back on the same state");
                 }
-                End::Reconnect => {
-                    if let Some(member) = mesh.members.last() {
+                Fault::PauseCa => {
+                    mesh.operated()?.pause(false)?;
+                    mesh.view.say("the paused CA goes on");
+                }
+                Fault::PartitionAgent => {
+                    if let Some(member) = mesh.members.get(place) {
                         member.partition(false);
                         mesh.view.say(&format!("the agent of {} reaches the CA again", member.id));
                     }
                 }
-                End::Thaw => {
-                    mesh.load.freeze_last(false)?;
+                Fault::FreezeProxy => {
+                    mesh.load.freeze(place, false)?;
                     mesh.view.say("the frozen proxy goes on");
                 }
+                // They end with the word that begins them.
+                Fault::RestartAgent | Fault::RestartProxy | Fault::UnableProxy | Fault::Random => {}
             }
         }
         Ok(())
@@ -168,30 +174,35 @@ impl Faults {
     async fn fire(
         &mut self,
         mesh: &mut Mesh<'_>,
-        fits: impl Fn(u32, Fault) -> bool,
+        fits: impl Fn(&Planned) -> bool,
     ) -> anyhow::Result<()> {
-        let (now_due, later) = std::mem::take(&mut self.planned)
-            .into_iter()
-            .partition(|(number, fault)| fits(*number, *fault));
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.planned).into_iter().partition(fits);
         self.planned = later;
-        let due: Vec<(u32, Fault)> = now_due;
-        for (_, fault) in due {
+        for planned in due {
+            if self.ends.iter().any(|(_, other)| plan::is_too_much(*other, planned)) {
+                // As long as that is broken, this would be two in one; it is carried over.
+                self.planned.push(planned);
+                continue;
+            }
+            let Planned { fault, member: place, .. } = planned;
+            self.made.push(planned);
             let now = Instant::now();
             match fault {
                 Fault::KillReplica => {
                     mesh.lead()?.kill().await?;
                     mesh.view.say("the server that leads was killed (SIGKILL)");
-                    self.ends.push((now + CA_AWAY, End::ReplicaBack));
+                    self.ends.push((now + CA_AWAY, planned));
                 }
                 Fault::PauseReplica => {
                     mesh.lead()?.pause(true)?;
                     mesh.view.say("the server that leads was paused (SIGSTOP)");
-                    self.ends.push((now + LONGER_THAN_A_LEASE, End::ReplicaGoesOn));
+                    self.ends.push((now + LONGER_THAN_A_LEASE, planned));
                 }
                 Fault::PartitionStore => {
                     mesh.lead()?.cut_from_store(true);
                     mesh.view.say("the server that leads is cut off from the store");
-                    self.ends.push((now + LONGER_THAN_A_LEASE, End::StoreReached));
+                    self.ends.push((now + LONGER_THAN_A_LEASE, planned));
                 }
                 Fault::KillStoreLeader => {
                     mesh.store
@@ -200,33 +211,43 @@ impl Faults {
                         .kill_leader()
                         .await?;
                     mesh.view.say("the leader of the store was killed (SIGKILL)");
-                    self.ends.push((now + CA_AWAY, End::StoreLeaderBack));
+                    self.ends.push((now + CA_AWAY, planned));
                 }
                 Fault::KillCa => {
                     mesh.operated()?.kill().await?;
                     mesh.view.say("the CA was killed (SIGKILL)");
-                    self.ends.push((now + CA_AWAY, End::CaBack));
+                    self.ends.push((now + CA_AWAY, planned));
+                }
+                Fault::PauseCa => {
+                    mesh.operated()?.pause(true)?;
+                    mesh.view.say("the CA was paused (SIGSTOP)");
+                    self.ends.push((now + CA_AWAY, planned));
                 }
                 Fault::PartitionAgent => {
-                    if let Some(member) = mesh.members.last() {
+                    if let Some(member) = mesh.members.get(place) {
                         member.partition(true);
                         mesh.view
                             .say(&format!("the agent of {} is cut off from the CA", member.id));
                     }
-                    self.ends.push((now + CUT_OFF, End::Reconnect));
+                    self.ends.push((now + CUT_OFF, planned));
                 }
                 Fault::FreezeProxy => {
-                    mesh.load.freeze_last(true)?;
+                    mesh.load.freeze(place, true)?;
                     mesh.view.say("one proxy is frozen");
-                    self.ends.push((now + CUT_OFF, End::Thaw));
+                    self.ends.push((now + CUT_OFF, planned));
                 }
                 Fault::UnableProxy => {}
                 Fault::RestartAgent => {
-                    if let Some(member) = mesh.members.first_mut() {
+                    if let Some(member) = mesh.members.get_mut(place) {
                         member.restart().await?;
                         mesh.view.say(&format!("the agent of {} was restarted", member.id));
                     }
                 }
+                Fault::RestartProxy => {
+                    mesh.load.restart(place)?;
+                    mesh.view.say("one proxy was restarted");
+                }
+                Fault::Random => anyhow::bail!("what is drawn was not drawn"),
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
-use trust::{Certificate, RootId, Validity};
+use trust::{Certificate, RootId, Serial, Validity};
 
 use super::received::Received;
 use super::tls::{TlsPair, Verifies};
@@ -67,6 +67,22 @@ impl Held {
     /// End and start of the present leaf.
     pub(super) fn leaf_validity(&self) -> Option<Validity> {
         lock(&self.leaf).as_ref().map(|leaf| leaf.validity)
+    }
+
+    /// Serial number of the present leaf.
+    pub(super) fn serial(&self) -> Option<Serial> {
+        let leaf = lock(&self.leaf);
+        Certificate::parse(leaf.as_ref()?.chain.first()?).ok()?.serial()
+    }
+
+    /// Nothing is there any more, as after a restart.
+    pub(super) fn clear(&self) {
+        self.tls.send_replace(None);
+        if lock(&self.leaf).take().is_some() {
+            // The leaf that it gets is the one that it had.
+            self.leaves_seen.fetch_sub(1, Ordering::Relaxed);
+        }
+        *lock(&self.roots) = None;
     }
 
     /// The roots that are trusted now, in PEM.

@@ -95,18 +95,31 @@ impl Load {
         }
     }
 
-    /// Freezes the last workload that has an agent, or lets it go on.
+    /// Freezes the proxy of the agent at this place, or lets it go on.
     ///
     /// # Errors
     /// If its process is gone.
-    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
+    pub fn freeze(&mut self, place: usize, frozen: bool) -> anyhow::Result<()> {
         match self {
-            Self::Sidecars { members, with_agent, .. } => {
-                let last = with_agent.checked_sub(1).and_then(|place| members.get(place));
-                last.context("there is no workload with an agent")?.freeze(frozen);
+            Self::Sidecars { members, .. } => {
+                members.get(place).context("there is no such workload")?.freeze(frozen);
                 Ok(())
             }
-            Self::Envoys(mesh) => mesh.freeze_last(frozen),
+            Self::Envoys(mesh) => mesh.freeze(place, frozen),
+        }
+    }
+
+    /// Restarts the proxy of the agent at this place: it has nothing until it has asked anew.
+    ///
+    /// # Errors
+    /// If it is an Envoy.
+    pub fn restart(&self, place: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Sidecars { members, .. } => {
+                members.get(place).context("there is no such workload")?.restart();
+                Ok(())
+            }
+            Self::Envoys(_) => anyhow::bail!("the demo does not restart Envoys"),
         }
     }
 

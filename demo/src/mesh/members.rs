@@ -19,6 +19,9 @@ pub struct Member {
     pub socket: PathBuf,
     /// Where its workload listens, if the agent is to know that.
     pub listener: Option<SocketAddr>,
+    /// Its own name.
+    pub name: String,
+    home: PathBuf,
     config: PathBuf,
     gates: Vec<Gate>,
     running: Option<Running>,
@@ -48,14 +51,28 @@ impl Member {
             gates.push(Gate::before(ca.address()).await?);
         }
         std::fs::write(&config, configuration(&gates, &home, &id, listener))?;
-        let mut member = Self { id, socket, listener, config, gates, running: None };
-        member.run().await.with_context(|| format!("agent {name}"))?;
+        let mut member = Self { id, socket, listener, name, home, config, gates, running: None };
+        member.run().await.with_context(|| format!("agent {}", member.name))?;
         Ok(member)
     }
 
     /// Cuts the agent off from the CA, or lets it through again.
     pub fn partition(&self, cut: bool) {
         self.gates.iter().for_each(|gate| gate.set_open(!cut));
+    }
+
+    /// Gives it a new join token, with which it joins anew if its certificate counts for nothing any more.
+    ///
+    /// # Errors
+    /// If the CA refuses the token.
+    pub async fn give_token(&self, ca: &CaProcess) -> anyhow::Result<()> {
+        let file = self.home.join("token");
+        ca.create_token(&self.name, self.id.as_str(), &file).await.context("no join token")
+    }
+
+    /// What it says is wrong.
+    pub fn conditions(&self) -> Vec<String> {
+        self.running.as_ref().map(|run| run.status().conditions.clone()).unwrap_or_default()
     }
 
     /// Stops the agent and starts it again on the same state; its proxy goes on with what it has.

@@ -9,19 +9,24 @@
 pub mod ca;
 pub mod counts;
 pub mod csr;
+pub mod distrust;
 pub mod envoy;
 pub mod faults;
+pub mod file;
 pub mod gate;
 pub mod held;
 pub mod load;
 pub mod members;
 mod narrow;
+pub mod plan;
 pub mod proof;
+pub mod random;
 pub mod received;
 pub mod report;
 pub mod rotation;
 pub mod sds;
 pub mod sidecar;
+pub mod stage;
 pub mod store;
 pub mod tls;
 pub mod traffic;
@@ -34,7 +39,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use console::exit::Failure;
-use console::{signals, terminal};
+use console::terminal;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use trust::Clock;
@@ -45,12 +50,14 @@ use self::faults::{Faults, Mesh};
 use self::load::Load;
 use self::members::Member;
 use self::proof::{Changeover, Proof};
+use self::random::Drawn;
 use self::received::Received;
 use self::report::{Outcome, Ran};
 use self::rotation::{Rotations, Seen};
+use self::stage::{Stage, interrupted, leave};
 use self::store::Store;
 use self::unable::Unable;
-use crate::options::{DemoOptions, Fault, StoreEngine};
+use crate::options::{DemoOptions, StoreEngine};
 use crate::ports::free_address;
 use crate::tokens::TokenSource;
 
@@ -66,10 +73,8 @@ const BEFORE_ROTATION: Duration = Duration::from_secs(8);
 const AFTER_ROTATION: Duration = Duration::from_secs(5);
 /// Longest time of one rotation: each gate may have to wait for a leaf's life and the horizon's step.
 const ROTATION_MAX: Duration = Duration::from_secs(120);
-/// Longest time for everything to stop at the end.
-const CLEAR_WITHIN: Duration = Duration::from_secs(10);
-/// How often the view is drawn.
-const TICK: Duration = Duration::from_millis(250);
+/// How often the CA is looked at, and the view is drawn.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Runs the demo and prints what it found. Whatever ends it, Ctrl-C too, nothing that it started stays behind.
 ///
@@ -77,6 +82,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// [`Failure::Failed`] if the mesh does not come up, one connection failed, or the old root is not gone;
 /// [`Failure::Interrupted`] on Ctrl-C.
 pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
+    if let Some(contradiction) = options.contradiction() {
+        return Err(Failure::Usage(contradiction.into()));
+    }
     let directory =
         tempfile::Builder::new().prefix("banyan-demo-").tempdir().map_err(anyhow::Error::from)?;
     let mut stage = Stage::default();
@@ -87,7 +95,7 @@ pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
             stop.map_err(anyhow::Error::from)?;
             None
         }
-        outcome = scenario(options, directory.path(), &mut stage) => Some(outcome),
+        outcome = show(options, directory.path(), &mut stage) => Some(outcome),
     };
     if ended.is_none() {
         terminal::error_text("\nstopping the demo\n");
@@ -102,64 +110,32 @@ pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
             if options.keep {
                 terminal::error_line(&left);
             }
-            let outcome = outcome?;
-            outcome.print(options.json)?;
-            outcome.verdict().map_err(Failure::Failed)
+            match outcome? {
+                Shown::Rotations(outcome) => {
+                    outcome.print(options.json)?;
+                    outcome.verdict().map_err(Failure::Failed)
+                }
+                Shown::Emergencies(outcome) => {
+                    outcome.print(options.json)?;
+                    outcome.verdict().map_err(Failure::Failed)
+                }
+            }
         }
     }
 }
 
-/// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
-async fn interrupted() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hung_up = signal(SignalKind::hangup())?;
-    tokio::select! {
-        stop = signals::stop_requested() => stop,
-        _ = hung_up.recv() => Ok(()),
-    }
+/// What there is to print.
+enum Shown {
+    Rotations(Box<Outcome>),
+    Emergencies(Box<distrust::Outcome>),
 }
 
-/// Removes the directory, or keeps it, and says so.
-fn leave(directory: tempfile::TempDir, keep: bool) -> String {
-    let path = directory.path().display().to_string();
-    if keep {
-        let _ = directory.keep();
-        return format!("{path} is kept");
+async fn show(options: &DemoOptions, directory: &Path, stage: &mut Stage) -> anyhow::Result<Shown> {
+    if options.distrust {
+        let outcome = distrust::scenario(options, directory, stage).await?;
+        return Ok(Shown::Emergencies(Box::new(outcome)));
     }
-    match directory.close() {
-        Ok(()) => format!("{path} is removed"),
-        Err(error) => format!("{path} could not be removed: {error}"),
-    }
-}
-
-/// What was started and must end with the demo.
-#[derive(Default)]
-struct Stage {
-    cas: Vec<CaProcess>,
-    store: Option<Store>,
-    members: Vec<Member>,
-    load: Option<Load>,
-}
-
-impl Stage {
-    /// Ends all of it, whatever is there.
-    async fn clear(&mut self) {
-        let all = async {
-            if let Some(load) = self.load.take() {
-                load.end().await;
-            }
-            for member in self.members.drain(..) {
-                member.stop().await;
-            }
-            for mut ca in self.cas.drain(..) {
-                // One that is dead already is what is wanted.
-                let _ = ca.kill().await;
-            }
-            drop(self.store.take());
-        };
-        // What does not end in time is killed when it is dropped.
-        let _ = tokio::time::timeout(CLEAR_WITHIN, all).await;
-    }
+    Ok(Shown::Rotations(Box::new(scenario(options, directory, stage).await?)))
 }
 
 async fn scenario(
@@ -191,11 +167,39 @@ async fn scenario(
 
     let started = host::SystemClock.uptime();
     let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
+    let members = stage.members.len();
+    let mut drawn = options.is_random().then(|| {
+        let seed = options.seed.unwrap_or_else(another_seed);
+        let plan = plan::drawn(seed, options.rotations, &plan::kinds(options), members);
+        Drawn { seed, plan, made: Vec::new(), missed: Vec::new() }
+    });
+    let mut faults = Faults::new(match &drawn {
+        Some(drawn) => drawn.plan.clone(),
+        None => plan::spread(&options.fault, options.rotations, members),
+    });
+    if let Some(drawn) = &drawn {
+        view.say(&drawn.announced());
+    }
     let (cas, store) = (&mut stage.cas, stage.store.as_mut());
     let mesh = Mesh { cas, store, members: &mut stage.members, load, view: &mut view };
-    let mut told = Told { rotations: &mut rotations, changeover: &mut changeover, unable };
+    let mut told = Told {
+        rotations: &mut rotations,
+        changeover: &mut changeover,
+        faults: &mut faults,
+        unable,
+    };
     drive(options, mesh, &mut told).await?;
     let unable = told.unable;
+    if drawn.is_none() && !faults.to_come().is_empty() {
+        bail!(
+            "these faults never came: {}; each waits until another of its kind, or of a server, is over: say --rotations 2 or more",
+            random::listed_in_words(faults.to_come())
+        );
+    }
+    if let Some(drawn) = &mut drawn {
+        drawn.made = faults.made().to_vec();
+        drawn.missed = faults.to_come().to_vec();
+    }
     let (ca, load) =
         (stage.cas.first().context("no CA")?, stage.load.as_mut().context("no traffic")?);
     let proof = Proof::gather(ca, &stage.members, load, changeover).await?;
@@ -209,7 +213,7 @@ async fn scenario(
     let home = home(directory, options.replicas, options.replicas);
     let journal = home.join("data").join("state.redb");
     let (received, uncounted) = (received.total(), received.uncounted());
-    let ran = Ran { agents, seconds, counts, proof, rotations, unable, received, uncounted };
+    let ran = Ran { agents, seconds, counts, proof, rotations, drawn, unable, received, uncounted };
     Ok(Outcome::new(options, ran, &status, &journal))
 }
 
@@ -235,7 +239,7 @@ async fn start_servers(
         "a file holds the state of one server: --store etcd"
     );
     if engine == StoreEngine::Etcd {
-        let members = if options.fault.contains(&Fault::KillStoreLeader) { 3 } else { 1 };
+        let members = if options.kills_store_leader() { 3 } else { 1 };
         stage.store = Some(Store::start(directory, members).await?);
     }
     let store = stage.store.as_ref().map(Store::addresses).unwrap_or_default();
@@ -271,13 +275,20 @@ async fn accounts(
         tokens: Arc::clone(tokens),
         name: ("demo", format!("csr{number:02}")),
     };
-    Ok((1..=options.csr_only).map(account).collect())
+    Ok((1..=options.csr_only.unwrap_or_default()).map(account).collect())
+}
+
+/// A seed that nobody chose.
+fn another_seed() -> u64 {
+    let bytes: [u8; 4] = trust::randomness::random_bytes(&host::OsRandomness::new());
+    u32::from_be_bytes(bytes).into()
 }
 
 /// What is told of the rotations.
 struct Told<'a> {
     rotations: &'a mut Rotations,
     changeover: &'a mut Changeover,
+    faults: &'a mut Faults,
     unable: Unable,
 }
 
@@ -300,12 +311,11 @@ async fn change_algorithm(
 async fn drive(
     options: &DemoOptions,
     mut mesh: Mesh<'_>,
-    Told { rotations, changeover, unable }: &mut Told<'_>,
+    Told { rotations, changeover, faults, unable }: &mut Told<'_>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let least = start + Duration::from_secs(options.seconds);
     let most = least + ROTATION_MAX * options.rotations;
-    let mut faults = Faults::new(&options.fault, options.rotations);
     let mut next_at = start + BEFORE_ROTATION.min(Duration::from_secs(options.seconds) / 3);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -313,19 +323,24 @@ async fn drive(
         tick.tick().await;
         let now = Instant::now();
         faults.tend(&mut mesh).await?;
-        if let Seen::Phase(phase) = rotations.look().await {
+        let seen = rotations.look().await;
+        if let Seen::Phase(phase) = &seen {
             mesh.view.say(&format!("rotation {}: {phase}", rotations.number()));
-            faults.during(rotations.number(), &phase, &mut mesh).await?;
             next_at = next_at.max(now + BEFORE_ROTATION / 4);
+        }
+        if seen != Seen::Nothing && rotations.is_under_way() {
+            faults.during(rotations.number(), rotations.phase(), &mut mesh).await?;
         }
         unable.look(rotations.last(), mesh.load, mesh.view)?;
         changeover.note(mesh.members);
         let counts = mesh.load.counts().await?;
         mesh.view.draw(&counts, rotations.last());
-        if now >= next_at {
+        let enough = counts.handshakes >= options.connections_after(rotations.completed());
+        if now >= next_at && enough && faults.none_in_force() {
             if rotations.none_wanted() {
                 faults.now(&mut mesh).await?;
             } else if let Some(number) = rotations.next() {
+                faults.carry_over(number - 1);
                 faults.before(number, &mut mesh).await?;
                 change_algorithm(options, number, &mut mesh).await?;
                 rotations.start().await?;
@@ -333,13 +348,18 @@ async fn drive(
         }
         let rotated = rotations.none_wanted()
             || rotations.all_over_since().is_some_and(|since| now >= since + AFTER_ROTATION);
-        if now >= least && rotated && faults.are_over() && unable.is_over() {
+        // A phase that was over before it was seen has not had what was drawn for it, and the outcome says so.
+        let over = !rotations.none_wanted() || faults.to_come().is_empty();
+        let broken = over && faults.none_in_force();
+        if now >= least && rotated && broken && enough && unable.is_over() {
             return Ok(());
         }
         if now >= most {
             let (over, wanted) = (rotations.completed(), options.rotations);
             bail!(
-                "{over} of {wanted} rotations are over after {most:?}: {}",
+                "{over} of {wanted} rotations and {} of {} connections are over after {most:?}: {}",
+                counts.handshakes,
+                options.connections_after(wanted),
                 rotations.explained()
             );
         }

@@ -11,6 +11,7 @@ use trust::plain::counted;
 
 use super::counts::Counts;
 use super::proof::{Proof, in_words};
+use super::random::Drawn;
 use super::rotation::Rotations;
 use super::unable::Unable;
 use crate::options::{Algorithm, DemoOptions, Fault};
@@ -28,6 +29,8 @@ pub struct Outcome {
     seconds: f64,
     counts: Counts,
     faults: Vec<Fault>,
+    drawn: Option<Drawn>,
+    connections: u64,
     wanted: u32,
     proof: Proof,
     rotations: Rotations,
@@ -51,6 +54,8 @@ pub struct Ran {
     pub proof: Proof,
     /// The rotations that were made.
     pub rotations: Rotations,
+    /// What was drawn and came, with `--fault random`.
+    pub drawn: Option<Drawn>,
     /// What came of a proxy that cannot verify the new root.
     pub unable: Unable,
     /// Certificates that workloads received.
@@ -62,10 +67,11 @@ pub struct Ran {
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
-        let Ran { agents, seconds, counts, proof, rotations, unable, received, uncounted } = ran;
+        let Ran { agents, seconds, counts, proof, rotations, drawn, unable, received, uncounted } =
+            ran;
         Self {
             agents,
-            csr_only: options.csr_only,
+            csr_only: options.csr_only.unwrap_or_default(),
             replicas: options.replicas,
             received,
             uncounted,
@@ -74,6 +80,8 @@ impl Outcome {
             seconds,
             counts,
             faults: options.fault.clone(),
+            drawn,
+            connections: options.connections_after(options.rotations),
             wanted: options.rotations,
             proof,
             rotations,
@@ -96,6 +104,12 @@ impl Outcome {
         }
         if handshakes == 0 {
             bail!("no connection was opened, so nothing was shown");
+        }
+        if handshakes < self.connections {
+            bail!("{handshakes} of {} connections were opened", self.connections);
+        }
+        if let Some(drawn) = &self.drawn {
+            drawn.verdict()?;
         }
         if self.uncounted > 0 {
             bail!(
@@ -149,7 +163,7 @@ impl Outcome {
             .iter()
             .map(|(phase, secs)| (phase.clone(), json!(rounded(*secs))))
             .collect();
-        json!({
+        let mut found = json!({
             "handshakes": self.counts.handshakes,
             "failed": self.counts.failed,
             "expired": self.counts.expired,
@@ -163,7 +177,7 @@ impl Outcome {
             "envoy": self.envoy,
             "pairs": self.counts.pairs,
             "renewals_per_workload_min": self.counts.renewals.iter().min(),
-            "faults": self.faults.iter().map(|fault| fault_name(*fault)).collect::<Vec<_>>(),
+            "faults": self.faults.iter().map(|fault| fault.name()).collect::<Vec<_>>(),
             "rotations": self.rotations.completed(),
             "old_root": self.proof.old_root.to_string(),
             "new_root": self.proof.new_root.to_string(),
@@ -178,7 +192,11 @@ impl Outcome {
             "failures": self.counts.samples,
             "algorithm": self.algorithm.map(|algorithm| algorithm.keys()),
             "unable_proxy": self.unable.as_json(),
-        })
+        });
+        if let (Some(drawn), Some(found)) = (&self.drawn, found.as_object_mut()) {
+            found.extend(drawn.as_json());
+        }
+        found
     }
 
     fn as_text(&self) -> String {
@@ -207,8 +225,11 @@ impl Outcome {
                 self.received, self.uncounted
             ));
         }
-        for fault in &self.faults {
-            text.push_str(&format!("fault under traffic: {}\n", fault_name(*fault)));
+        if let Some(drawn) = &self.drawn {
+            text.push_str(&drawn.as_text());
+        }
+        for fault in self.faults.iter().filter(|_| self.drawn.is_none()) {
+            text.push_str(&format!("fault under traffic: {}\n", fault.name()));
         }
         for sample in &self.counts.samples {
             text.push_str(&format!(
@@ -220,7 +241,7 @@ impl Outcome {
             text.push_str(&self.rotation_text());
         }
         text.push_str(
-            "next: `banyan demo --rotations 5`, `banyan demo --fault kill-ca`, `banyan demo --envoy`, or the tour in README.md\n",
+            "next: `banyan demo --fault random --rotations 5`, `banyan demo --distrust`, `banyan demo --envoy`, or the tour in README.md\n",
         );
         text.push_str(&match self.verdict() {
             Ok(()) if self.wanted > 0 => {
@@ -279,18 +300,4 @@ impl Outcome {
 
 fn rounded(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
-}
-
-const fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::KillCa => "kill-ca",
-        Fault::PartitionAgent => "partition-agent",
-        Fault::FreezeProxy => "freeze-proxy",
-        Fault::RestartAgent => "restart-agent",
-        Fault::KillReplica => "kill-replica",
-        Fault::PauseReplica => "pause-replica",
-        Fault::PartitionStore => "partition-store",
-        Fault::KillStoreLeader => "kill-store-leader",
-        Fault::UnableProxy => "unable-proxy",
-    }
 }

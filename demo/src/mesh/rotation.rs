@@ -71,6 +71,16 @@ impl Rotations {
         self.started
     }
 
+    /// Whether one is under way.
+    pub const fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
+    /// The phase that was seen last.
+    pub fn phase(&self) -> &str {
+        &self.phase.0
+    }
+
     /// Since when nothing is left to do.
     pub fn all_over_since(&self) -> Option<Instant> {
         if self.under_way || self.started < self.wanted { None } else { self.over_at }

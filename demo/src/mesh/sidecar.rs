@@ -1,22 +1,25 @@
-//! A workload with a built-in proxy: takes its certificate and trust from an agent over SDS, as Envoy does, or from the
-//! CSR API, and opens and accepts mTLS connections with them. It stands in for Envoy where a hundred pairs must talk at
+//! A workload with a built-in proxy: takes its certificate and trust from an agent over SDS, as Envoy does, or its roots from
+//! a file, or both from the CSR API, and opens and accepts mTLS connections with them. It stands in for Envoy where a hundred pairs must talk at
 //! once.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use host::SystemClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use trust::{Clock, RootId, SpiffeId};
+use tokio_util::task::AbortOnDropHandle;
+use trust::{Clock, RootId, Serial, SpiffeId};
 
 use super::csr::{self, Account};
+use super::file;
 use super::held::Held;
 use super::received::Received;
 use super::sds;
@@ -33,7 +36,23 @@ pub struct Sidecar {
     held: Arc<Held>,
     ready: watch::Receiver<Option<Arc<TlsPair>>>,
     frozen: watch::Sender<bool>,
-    _tasks: JoinSet<()>,
+    source: Source,
+    /// Tells a client of the CSR API to ask anew.
+    anew: Arc<Notify>,
+    restarts: AtomicU64,
+    feeding: Mutex<JoinSet<()>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+/// Where a workload gets its certificate and its roots.
+#[derive(Debug)]
+enum Source {
+    /// Both from the agent with this socket.
+    Agent(PathBuf),
+    /// The certificate from the agent with this socket, the roots from a file.
+    AgentAndFile { socket: PathBuf, roots: PathBuf },
+    /// Both from the CSR API.
+    Csr(Account),
 }
 
 impl Sidecar {
@@ -47,17 +66,20 @@ impl Sidecar {
         received: Received,
         at: Option<SocketAddr>,
     ) -> anyhow::Result<Self> {
-        Self::run(id, received, at, |held, frozen, tasks| {
-            for name in ["ROOTCA", "default"] {
-                tasks.spawn(sds::follow(
-                    name,
-                    socket.clone(),
-                    Arc::clone(held),
-                    frozen.subscribe(),
-                ));
-            }
-        })
-        .await
+        Self::run(id, Source::Agent(socket), received, at).await
+    }
+
+    /// Starts a workload that has its certificate from an agent, and trusts the roots in a file, whatever the agent says.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start_with_file(
+        id: SpiffeId,
+        socket: PathBuf,
+        roots: PathBuf,
+        received: Received,
+    ) -> anyhow::Result<Self> {
+        Self::run(id, Source::AgentAndFile { socket, roots }, received, None).await
     }
 
     /// Starts a workload that only speaks the CSR API.
@@ -69,27 +91,81 @@ impl Sidecar {
         account: Account,
         received: Received,
     ) -> anyhow::Result<Self> {
-        Self::run(id, received, None, |held, _, tasks| {
-            tasks.spawn(csr::follow(account, Arc::clone(held)));
-        })
-        .await
+        Self::run(id, Source::Csr(account), received, None).await
     }
 
     async fn run(
         id: SpiffeId,
+        source: Source,
         received: Received,
         at: Option<SocketAddr>,
-        feed: impl FnOnce(&Arc<Held>, &watch::Sender<bool>, &mut JoinSet<()>),
     ) -> anyhow::Result<Self> {
         let at = at.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = TcpListener::bind(at).await.context("no free port for a workload")?;
         let address = listener.local_addr()?;
         let (tls, ready) = watch::channel(None);
-        let held = Arc::new(Held::new(tls, received));
-        let (mut tasks, frozen) = (JoinSet::new(), watch::Sender::new(false));
-        feed(&held, &frozen, &mut tasks);
-        tasks.spawn(accept(listener, ready.clone()));
-        Ok(Self { id, address, held, ready, frozen, _tasks: tasks })
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, ready.clone())));
+        let sidecar = Self {
+            id,
+            address,
+            held: Arc::new(Held::new(tls, received)),
+            ready,
+            frozen: watch::Sender::new(false),
+            source,
+            anew: Arc::new(Notify::new()),
+            restarts: AtomicU64::new(0),
+            feeding: Mutex::default(),
+            _accepting: accepting,
+        };
+        sidecar.feed();
+        Ok(sidecar)
+    }
+
+    /// Begins to take what its source gives; whatever took it before ends.
+    fn feed(&self) {
+        let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
+        *feeding = JoinSet::new();
+        let held = || Arc::clone(&self.held);
+        let follow = |name, socket: &PathBuf| {
+            sds::follow(name, socket.clone(), held(), self.frozen.subscribe())
+        };
+        match &self.source {
+            Source::Agent(socket) => {
+                feeding.spawn(follow("ROOTCA", socket));
+                feeding.spawn(follow("default", socket));
+            }
+            Source::AgentAndFile { socket, roots } => {
+                feeding.spawn(file::follow(roots.clone(), held()));
+                feeding.spawn(follow("default", socket));
+            }
+            Source::Csr(account) => {
+                feeding.spawn(csr::follow(account.clone(), held(), Arc::clone(&self.anew)));
+            }
+        }
+    }
+
+    /// Ends as a proxy that is restarted does, with nothing in its hands, and begins anew at once.
+    pub fn restart(&self) {
+        self.feeding.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.held.clear();
+        // Between the two it is not live, so that who counted before and compares later sees one or the other.
+        self.restarts.fetch_add(1, Ordering::SeqCst);
+        self.feed();
+    }
+
+    /// How often it was restarted.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::SeqCst)
+    }
+
+    /// A client of the CSR API asks for a leaf now, as one does that is restarted.
+    pub fn ask_anew(&self) {
+        self.anew.notify_one();
+    }
+
+    /// Serial number of its leaf, once there is one.
+    pub fn serial(&self) -> Option<Serial> {
+        self.held.serial()
     }
 
     /// Frozen, it takes and acknowledges nothing that its agent pushes, and goes on with what it has.
@@ -105,9 +181,11 @@ impl Sidecar {
         self.held.set_verifies(verifies)
     }
 
-    /// Whether its leaf is valid by its clock.
+    /// Whether it has a leaf that is valid by its clock, and roots.
     pub fn is_live(&self) -> bool {
-        self.held.leaf_validity().is_some_and(|validity| validity.contains(SystemClock.now()))
+        let validity = self.held.leaf_validity();
+        self.ready.borrow().is_some()
+            && validity.is_some_and(|validity| validity.contains(SystemClock.now()))
     }
 
     /// The roots that its leaves chained to so far, each once, in their order.

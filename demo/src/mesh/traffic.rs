@@ -37,7 +37,7 @@ impl Tally {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Connections of which one side had no live leaf, so that nothing was proven either way.
+    /// Connections of which one side had no live leaf or was restarted, so that nothing was proven either way.
     pub fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
     }
@@ -113,9 +113,12 @@ async fn run(
         let (Some(client), Some(server)) = (members.get(pair.0), members.get(pair.1)) else {
             return;
         };
+        let restarts = || client.restarts() + server.restarts();
+        let restarted = restarts();
         let began_live = client.is_live() && server.is_live();
         let outcome = client.greet(server).await;
-        if outcome.is_err() && !(began_live && client.is_live() && server.is_live()) {
+        let live = began_live && client.is_live() && server.is_live();
+        if outcome.is_err() && !(live && restarts() == restarted) {
             tally.expired.fetch_add(1, Ordering::Relaxed);
             // Nobody who has no certificate can talk; the others go on.
             tokio::time::sleep(NOT_LIVE_PAUSE).await;

@@ -19,7 +19,7 @@ fn demo(directory: &Path) -> CommandBuilder {
 }
 
 /// Command lines of processes that name this directory.
-fn processes_of(directory: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn processes_of(directory: &Path) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         // Processes come and go meanwhile.

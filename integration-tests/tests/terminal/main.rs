@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod emergency;
 mod issuer;
 mod keys;
 mod pipes;
