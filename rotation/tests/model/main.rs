@@ -15,6 +15,7 @@
 )]
 
 mod agents;
+mod distrust;
 mod entities;
 mod evidence;
 mod fingerprint;

@@ -1,6 +1,6 @@
 //! A small mesh, and what makes a handshake in it fail.
 
-use rotation::State;
+use rotation::{Mode, State};
 
 use crate::entities::{
     Bundle, C, EVERY, Handshake, Leaf, Member, OWN, P, Q, Request, Root, Row, Side, Trust,
@@ -70,6 +70,8 @@ pub(crate) enum Without {
     GoesOnAbove,
     /// A restored record goes on with the rows that it finds.
     Recovery,
+    /// A distrusted root goes by a word, whoever has leaves of it.
+    GoesByItsGate,
 }
 
 /// The backup that the replica is restored from.
@@ -103,6 +105,26 @@ pub(crate) enum Further {
     Leaves,
     /// It comes to be named at some time.
     Comes,
+}
+
+/// Whether an operator distrusts roots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Distrusts {
+    No,
+    /// Either root, while the new one takes the place of the old.
+    InRotation,
+    /// The same, and the new root comes as a standby root, which may be promoted and dropped.
+    WithStandby,
+}
+
+impl Distrusts {
+    /// How the new root comes.
+    const fn mode(self) -> Mode {
+        match self {
+            Self::No | Self::InRotation => Mode::Auto,
+            Self::WithStandby => Mode::Standby,
+        }
+    }
 }
 
 impl Further {
@@ -161,6 +183,10 @@ pub(crate) struct Setting {
     pub(crate) holds: bool,
     /// Which backup the replica is restored from, once.
     pub(crate) restored: Restored,
+    /// What an operator says of roots, each once at any time.
+    pub(crate) distrusts: Distrusts,
+    /// Whether that operator also takes such a word back, each once at any time.
+    pub(crate) takes_back: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -218,7 +244,11 @@ impl World {
         let mut rows = Vec::new();
         let members = [P, Q, C].map(|member| joined(setting, member, &mut rows));
         Self {
-            record: Kept::record(distributing(setting.bound, setting.further.is_trusted())),
+            record: Kept::record(distributing(
+                setting.distrusts.mode(),
+                setting.bound,
+                setting.further.is_trusted(),
+            )),
             tick: 0,
             ahead: 0,
             believed: 0,

@@ -1,6 +1,6 @@
 //! Nothing fails with every protection in place; something does without any one of them.
 
-use crate::mesh::{Further, Refuses, Restored, Setting, Without};
+use crate::mesh::{Distrusts, Further, Refuses, Restored, Setting, Without};
 use crate::walk::walk;
 
 /// Worlds that a walk may see, so that one that has grown is noticed.
@@ -33,6 +33,8 @@ pub(crate) const PLAIN: Setting = Setting {
     further: Further::No,
     holds: false,
     restored: Restored::No,
+    distrusts: Distrusts::No,
+    takes_back: false,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
@@ -89,6 +91,15 @@ fn settle_keeps_handshakes_in_flight() {
 fn an_operator_may_abort_roll_back_and_go_forward_again() {
     let setting = Setting { operator: true, ticks: 0, ..PLAIN };
     checked("operator", setting, &[Without::TrustGate, Without::AckOnApply, Without::LeafGate]);
+}
+
+#[test]
+fn a_distrusted_root_goes_by_its_gates_whatever_is_under_way() {
+    let words = [Without::TrustGate, Without::LeafGate, Without::GoesByItsGate];
+    let setting = Setting { distrusts: Distrusts::InRotation, ticks: 0, ..PLAIN };
+    checked("distrust", setting, &words);
+    let standby = Setting { distrusts: Distrusts::WithStandby, ..setting };
+    checked("distrust with a standby root", standby, &words);
 }
 
 #[test]

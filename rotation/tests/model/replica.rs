@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use rotation::{Effect, Event, Phase, Policy, RequestId, Segment, State};
 use trust::Generation;
 
+use crate::distrust;
 use crate::entities::{P, Q, Request, Row};
 use crate::evidence::{Counted, counted, end, is_over, report};
 use crate::fingerprint::Fingerprints;
@@ -19,6 +20,9 @@ pub(crate) fn moves(next: &mut Next<'_>) {
     next.happens("change in force", in_force(world, setting));
     next.happens("evidence", judged(world, setting));
     for (name, world) in operated(world, setting) {
+        next.happens(name, Some(world));
+    }
+    for (name, world) in distrust::said(world, setting) {
         next.happens(name, Some(world));
     }
     further(next);
@@ -41,7 +45,7 @@ pub(crate) fn limits(world: &World, setting: &Setting) -> Policy {
 
 /// What the machine is asked, so that it is asked once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Question {
+pub(crate) enum Question {
     /// Are the changes in force that are owed, in this segment with this bound, while the clock may raise a horizon?
     InForce {
         segment: u8,
@@ -50,6 +54,7 @@ enum Question {
     },
     Evidence(Counted),
     Verb(&'static str, Counted),
+    Word(&'static str),
 }
 
 type Answers = HashMap<(Kept<State>, Question, Policy), Option<Kept<State>>, Fingerprints>;
@@ -59,7 +64,7 @@ thread_local! {
 }
 
 /// The record after a question; `None` if nothing changes.
-fn asked(
+pub(crate) fn asked(
     world: &World,
     setting: &Setting,
     question: Question,

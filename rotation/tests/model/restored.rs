@@ -1,6 +1,6 @@
 //! A backup is put back; agents tell what they hold; and an operator lets the record go on.
 
-use rotation::{Event, Phase};
+use rotation::{Event, Mode, Phase};
 use trust::Sequence;
 
 use crate::entities::{P, Q};
@@ -30,7 +30,7 @@ fn restore(world: &World, setting: &Setting) -> Option<World> {
     let backup = match (setting.restored, &world.record.phase) {
         (Restored::Former, Phase::Distributing(_)) => signing(setting.bound),
         (Restored::SameBundle, Phase::Distributing(_) | Phase::Draining(_)) => {
-            distributing(setting.bound, false)
+            distributing(Mode::Auto, setting.bound, false)
         }
         _ => return None,
     };

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::mesh::Setting;
+use crate::mesh::{Distrusts, Setting};
 use crate::protections::PLAIN;
 use crate::walk::{Space, exhaust};
 use crate::words::{Row, reached};
@@ -55,6 +55,24 @@ const CLOCK: Setting = Setting {
 /// The same with an agent that stops in good order in place of the replica's restart, and a leaf that lives longer.
 const STOPS: Setting = Setting { client_leaf: 2, agent_stops: 1, replica_crashes: 0, ..CLOCK };
 
+/// An operator who distrusts either root at any time, with handshakes in flight and a restart of an agent.
+const DISTRUST: Setting =
+    Setting { ticks: 2, handshake: 1, agent_crashes: 1, distrusts: Distrusts::InRotation, ..PLAIN };
+
+/// The same where the new root is a standby root, which may be promoted and dropped, with a client that only sends CSRs.
+const STANDBY: Setting = Setting {
+    ticks: 3,
+    handshake: 1,
+    client_leaf: 1,
+    client_requests: 1,
+    distrusts: Distrusts::WithStandby,
+    ..PLAIN
+};
+
+/// The same operator takes each word back, at any time.
+const TAKEN_BACK: Setting =
+    Setting { ticks: 0, distrusts: Distrusts::WithStandby, takes_back: true, ..PLAIN };
+
 /// Rows of the transition table that no walk takes, and why; `rotation/tests/machine` has a script for each.
 const NOT_WALKED: [(Row, &str); 8] = [
     (("staging", "abort_requested", "steady"), "a walk starts when the new root is in the bundle"),
@@ -85,7 +103,13 @@ fn whole(name: &str, setting: &Setting) -> Space {
 /// Two at a time; each thread keeps its own values.
 fn all() -> Vec<Space> {
     let lists: [&[(&str, Setting)]; 2] = [
-        &[("secrets", SECRETS), ("covered", COVERED)],
+        &[
+            ("secrets", SECRETS),
+            ("covered", COVERED),
+            ("distrust", DISTRUST),
+            ("standby", STANDBY),
+            ("taken back", TAKEN_BACK),
+        ],
         &[("restarts", RESTARTS), ("operator", OPERATOR), ("stops", STOPS), ("clock", CLOCK)],
     ];
     thread::scope(|scope| {

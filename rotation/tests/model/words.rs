@@ -141,12 +141,12 @@ pub(crate) fn signing(bound: i64) -> State {
 }
 
 /// The same; B has just been put into bundle 2, which is not out yet. Both bundles may have a further root.
-pub(crate) fn distributing(bound: i64, further: bool) -> State {
+pub(crate) fn distributing(mode: Mode, bound: i64, further: bool) -> State {
     let events = [
         Event::RotationRequested {
             request_id: request("r"),
             authority: "main".parse().unwrap(),
-            mode: Mode::Auto,
+            mode,
             stage_again: None,
         },
         prepared("r", "B"),
