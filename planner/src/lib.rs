@@ -16,6 +16,7 @@
 //! The crate `simulation` is something else: it looks for faults of servers. This one is for operators.
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod chance;
 mod clock;
 mod effects;

@@ -1,7 +1,5 @@
 //! Who is there: agents with their proxies, and clients that ask for themselves; when each renews, hears of a bundle, and says so.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 mod before;
@@ -10,6 +8,7 @@ use ledger::{EvidenceClass, Proof, RowKind, Witness, Word};
 use trust::renewal::renew_after_millis;
 use trust::{Clock as _, Sequence, Serial, SpiffeId, TrustDomain};
 
+use crate::agenda::Agenda;
 use crate::chance::{Chance, in_millis};
 use crate::error::PlanError;
 use crate::question::Share;
@@ -67,8 +66,7 @@ enum Due {
 pub(crate) struct Mesh {
     members: Vec<Member>,
     holders: Vec<Holder>,
-    due: BinaryHeap<Reverse<(u64, u64, Due)>>,
-    order: u64,
+    agenda: Agenda<Due>,
     chance: Chance,
     identities: Vec<SpiffeId>,
     domain: TrustDomain,
@@ -105,8 +103,7 @@ impl Mesh {
     }
 
     fn at(&mut self, millis: u64, due: Due) {
-        self.order += 1;
-        self.due.push(Reverse((millis, self.order, due)));
+        self.agenda.enter(millis, due);
     }
 
     fn way(&mut self) -> u64 {
@@ -185,11 +182,9 @@ impl Mesh {
         let now = server.clock.elapsed_millis();
         loop {
             let mut asking = Vec::new();
-            while let Some(Reverse((at, _, _))) = self.due.peek()
-                && *at <= now
-                && asking.len() < BATCH
+            while asking.len() < BATCH
+                && let Some((at, due)) = self.agenda.next_until(now)
             {
-                let Some(Reverse((at, _, due))) = self.due.pop() else { break };
                 match due {
                     Due::Renew { holder, turn } => asking.extend(self.asks(at, holder, turn)),
                     Due::Bundle { member, sequence } => self.stores(at, member, sequence),

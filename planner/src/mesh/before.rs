@@ -6,6 +6,7 @@ use ledger::{RowKind, Word};
 use trust::TrustDomain;
 
 use super::{BATCH, Due, Holder, Member, Mesh};
+use crate::agenda::Agenda;
 use crate::chance::{Chance, in_millis};
 use crate::error::PlanError;
 use crate::question::{Found, Mesh as Asked, Question, Sketch};
@@ -27,8 +28,7 @@ impl Mesh {
         let mut mesh = Self {
             members: Vec::new(),
             holders: Vec::new(),
-            due: std::collections::BinaryHeap::new(),
-            order: 0,
+            agenda: Agenda::default(),
             chance: Chance::of(question.seed),
             identities: Vec::new(),
             domain,
