@@ -72,7 +72,9 @@ impl Unable {
         };
         let now = Instant::now();
         if rotation.phase != "distributing" {
-            if matches!(rotation.phase.as_str(), "draining" | "withdrawing") {
+            // A rotation of a small mesh may be over before the time is.
+            let signs = matches!(rotation.phase.as_str(), "draining" | "withdrawing");
+            if signs || self.signs.is_some() {
                 let since = *self.signs.get_or_insert(now);
                 self.is_over = now >= since + UNNAMED_FOR;
             }

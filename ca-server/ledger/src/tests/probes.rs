@@ -47,7 +47,7 @@ async fn what_was_acknowledged_is_not_enough_until_the_listener_was_seen_to_veri
     assert_eq!(unproven(&ledger), (1, 1), "one that goes away is not believed for that");
     assert_eq!(says(&ledger, 1, Probed::Observed(S)).await, Reported::New);
     assert_eq!(unproven(&ledger), (0, 0));
-    assert_eq!(says(&ledger, 1, Probed::Unable(S)).await, Reported::New);
+    assert_eq!(says(&ledger, 1, Probed::Unable(S)).await, Reported::Known);
     assert_eq!(unproven(&ledger), (0, 0), "evidence never gets weaker");
     drop(ledger);
     let (ledger, ..) = bench.start();
