@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp, TrustDomain};
 
 use crate::foreign::ForeignSubscription;
-use crate::install::{HeldLeaf, Installed, LeafSubscription, SubscriptionId, TrustSubscription};
+use crate::install::{
+    HeldLeaf, Installed, LeafSubscription, SubscriptionId, Taking, TrustSubscription,
+};
 use crate::pods::PodUid;
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
@@ -164,6 +166,7 @@ impl Holder {
                     installed: None,
                     in_flight: None,
                     refused: None,
+                    taking: Taking::No,
                     ready: false,
                 };
                 self.installed.leaves.insert(id, secret);

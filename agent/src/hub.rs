@@ -12,6 +12,7 @@ mod doubts;
 mod foreign;
 mod pushes;
 mod report;
+mod revoked;
 mod run;
 mod state;
 mod streams;

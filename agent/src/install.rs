@@ -68,8 +68,22 @@ pub(crate) struct LeafSubscription {
     pub(crate) in_flight: Option<HeldLeaf>,
     /// The leaf that the holder refused; it is offered the next one.
     pub(crate) refused: Option<Serial>,
+    /// What became of taking a revoked leaf away, where no other takes its place.
+    pub(crate) taking: Taking,
     /// Whether something can be pushed now.
     pub(crate) ready: bool,
+}
+
+/// How a holder's leaf is taken away: a certificate that nobody believes takes its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Taking {
+    /// Nothing is to be taken away, or nothing was tried.
+    #[default]
+    No,
+    /// Pushed and not answered yet.
+    InFlight,
+    /// The holder refused it, and keeps its leaf.
+    Refused,
 }
 
 /// Number of a subscription, unique in an agent's life.
@@ -197,13 +211,15 @@ impl LeafSubscription {
         let leaf = target.leaves.get(&self.identity)?;
         let usable = leaf.not_after > target.now && target.bundle.roots.contains(&leaf.root);
         let news = self.installed != Some(leaf.serial) && self.refused != Some(leaf.serial);
-        (usable && news && self.in_flight.is_none()).then_some(*leaf)
+        let is_free = self.in_flight.is_none() && self.taking != Taking::InFlight;
+        (usable && news && is_free).then_some(*leaf)
     }
 
     /// The stream is gone: the holder goes on with any leaf that it was given.
     pub(crate) fn detach(&mut self) {
         self.in_flight = None;
         self.installed = None;
+        self.taking = Taking::No;
         self.ready = false;
     }
 
@@ -216,6 +232,11 @@ impl LeafSubscription {
 
     /// The holder applied what was in flight, and presents nothing older from now on.
     pub(crate) fn acknowledge(&mut self) {
+        if self.taking == Taking::InFlight {
+            // It presents nothing of ours any more.
+            (self.taking, self.installed) = (Taking::No, None);
+            self.may_hold.clear();
+        }
         if let Some(leaf) = self.in_flight.take() {
             self.installed = Some(leaf.serial);
             self.refused = None;
@@ -228,6 +249,9 @@ impl LeafSubscription {
     /// The refused leaf stays in the account until another is acknowledged: it may be one that the holder took on a
     /// former stream, whose acknowledgement was lost.
     pub(crate) fn refuse(&mut self) {
+        if self.taking == Taking::InFlight {
+            self.taking = Taking::Refused;
+        }
         if let Some(leaf) = self.in_flight.take() {
             self.refused = Some(leaf.serial);
         }

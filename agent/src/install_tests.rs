@@ -50,6 +50,7 @@ fn empty_leaf() -> LeafSubscription {
         installed: None,
         in_flight: None,
         refused: None,
+        taking: Taking::No,
         ready: true,
     }
 }

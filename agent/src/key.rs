@@ -3,7 +3,9 @@
 use std::fmt;
 
 use pem::Pem;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SanType,
+};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use trust::{SpiffeId, SpkiHash};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -73,6 +75,21 @@ impl PrivateKey {
         let request = params.serialize_request(&pair).map_err(said);
         pair.zeroize();
         Ok(request?.der().to_vec())
+    }
+
+    /// A certificate of this key in PEM that no bundle has: it names nobody, and nobody believes it.
+    pub(crate) fn certificate_of_nobody(&self) -> Result<String, KeyError> {
+        let key = PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
+        let mut pair =
+            KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map_err(said)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "revoked");
+        let certificate = params.self_signed(&pair).map_err(said);
+        pair.zeroize();
+        let block = Pem::new("CERTIFICATE", certificate?.der().to_vec());
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        Ok(pem::encode_config(&block, config))
     }
 
     fn take(mut pair: KeyPair) -> Self {

@@ -30,6 +30,7 @@ mod joining;
 mod probing;
 mod promises;
 mod removed;
+mod revoked;
 mod serving;
 
 /// Longest time that anything may take; tests wait for conditions, never for time.

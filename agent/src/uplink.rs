@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
-use trust::{Bundle, Clock, Randomness, Serial, Timestamp};
+use trust::{Bundle, Clock, Randomness, Serial};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
@@ -452,15 +452,16 @@ impl Uplink {
                 Order::GoOn
             }
             Down::Doubt(doubt) => {
-                let row = |row: &wire::DoubtedRow| {
-                    Some((Serial::from_bytes(&row.serial)?, Timestamp::from_secs(row.not_after)))
-                };
-                let rows = doubt.rows.iter().filter_map(row).collect();
+                let rows = said::rows(&doubt.rows);
                 let _ = self.hub.send(Command::Doubt { rows, last: doubt.last }).await;
                 Order::GoOn
             }
             Down::Probe(said) => {
                 probed::heard(&said, &self.probes);
+                Order::GoOn
+            }
+            Down::Revoke(revoked) => {
+                let _ = self.hub.send(Command::Revoke(said::rows(&revoked.rows))).await;
                 Order::GoOn
             }
             Down::Drain(drain) => self.drained(&drain),

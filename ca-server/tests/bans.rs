@@ -14,11 +14,13 @@ use ca_server::{HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::ban_service_client::BanServiceClient;
 use proto::banyan::admin::v1::ban_subject::Subject;
+use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::signer_service_client::SignerServiceClient;
 use proto::banyan::admin::v1::{
-    AddBanRequest, BanSubject, GetRotationRequest, ListStandingBansRequest, ReadJournalRequest,
-    RemoveBanRequest, SignRequest, StandingBan, StartRotationRequest, StatusRequest,
+    AddBanRequest, BanSubject, GetRotationRequest, ListLeavesRequest, ListStandingBansRequest,
+    ReadJournalRequest, RemoveBanRequest, RevokeLeavesRequest, SignRequest, StandingBan,
+    StartRotationRequest, StatusRequest,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::istio::v1::auth::IstioCertificateRequest;
@@ -30,7 +32,7 @@ use support::{
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use trust::{Certificate, Clock as _, ManualClock, SpkiHash};
+use trust::{Certificate, Clock as _, ManualClock, Serial, SpkiHash};
 
 const WEB: &str = "spiffe://example.org/ns/shop/web";
 const TILL: &str = "spiffe://example.org/ns/pay/till";
@@ -191,6 +193,76 @@ async fn a_banned_key_is_certified_for_nobody_and_speaks_for_nobody() {
     let of_ca = running.bundle().roots()[0].certificate().spki_hash();
     let refused = operator.add_ban(ban(subject(of_ca))).await.unwrap_err();
     assert!(refused.message().contains("`banyan root distrust`"), "{refused:?}");
+    stop(running).await;
+}
+
+fn revoke(serials: &[&Serial]) -> RevokeLeavesRequest {
+    let (by, reason) = ("ann".to_owned(), "it was copied".to_owned());
+    let serials = serials.iter().map(|serial| serial.as_bytes().to_vec()).collect();
+    RevokeLeavesRequest { serials, by, reason, dry_run: false }
+}
+
+async fn leaves(running: &Running) -> LeafServiceClient<Channel> {
+    LeafServiceClient::new(admin_channel(running).await)
+}
+
+fn serial_of(identity: &Identity) -> Serial {
+    Certificate::parse(&identity.chain[0]).unwrap().serial().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_leaf_is_no_credential_any_more_and_still_counts_until_nobody_has_it() {
+    let place = Place::durable("");
+    let running = place.start().await.unwrap();
+    let own = agent(&running, "node-1", &[WEB]).await;
+    let own_serial = serial_of(&own);
+    let mut client = AgentServiceClient::new(channel(&running, Some(own)).await);
+    let (first, _) = leaf(&mut client, WEB).await;
+    let (second, _) = leaf(&mut client, WEB).await;
+    let serial = serial_of(&first);
+    let copy = || Identity { chain: first.chain.clone(), key: first.key.clone_key() };
+    let mut operator = leaves(&running).await;
+
+    let unknown = Serial::from_bytes(&[0x41; 16]).unwrap();
+    let refused = operator.revoke_leaves(revoke(&[&serial, &unknown])).await.unwrap_err();
+    assert_eq!(reason(&refused), "LEAF_UNKNOWN", "all or none");
+    let refused = operator.revoke_leaves(revoke(&[&own_serial])).await.unwrap_err();
+    assert!(refused.message().contains("`banyan agent ban node-1`"), "{refused:?}");
+    let dry = RevokeLeavesRequest { dry_run: true, ..revoke(&[&serial]) };
+    operator.revoke_leaves(dry).await.unwrap();
+    renewed(&running, copy()).await.expect("nothing was done");
+
+    let told = operator.revoke_leaves(revoke(&[&serial])).await.unwrap().into_inner().leaves;
+    assert!(told[0].former_by.is_empty() && told[0].said.contains("is not connected"), "{told:?}");
+    let refused = renewed(&running, copy()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "CERTIFICATE_REVOKED")
+    );
+    assert!(refused.message().contains("ask ann"), "{refused:?}");
+    renewed(&running, second)
+        .await
+        .expect("another leaf of the same identity is as good as before");
+    let again = operator.revoke_leaves(revoke(&[&serial])).await.unwrap().into_inner().leaves;
+    assert!(again[0].said.contains("revoked before"), "{again:?}");
+
+    stop(running).await;
+    let running = place.start().await.unwrap();
+    assert_eq!(reason(&renewed(&running, copy()).await.unwrap_err()), "CERTIFICATE_REVOKED");
+    let asked = ListLeavesRequest { forgotten: true, ..ListLeavesRequest::default() };
+    let said = leaves(&running).await.list_leaves(asked).await.unwrap().into_inner().leaves;
+    assert_eq!((said.len(), said[0].forgotten.as_str()), (1, "revoked"));
+    assert_eq!(said[0].serial, serial.as_bytes());
+    // A gate waits for it as for any other.
+    let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..Default::default() };
+    rotations.start_rotation(request).await.unwrap();
+    eventually("the revoked one holds the trust gate", || async {
+        let asked = ListLeavesRequest { holding: true, ..ListLeavesRequest::default() };
+        let holding = leaves(&running).await.list_leaves(asked).await.unwrap().into_inner().leaves;
+        holding.iter().any(|leaf| leaf.serial == serial.as_bytes())
+    })
+    .await;
     stop(running).await;
 }
 

@@ -41,13 +41,13 @@ pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
 pub use downstream::{DownstreamAction, DownstreamOptions};
 pub use federation::{FederationAction, FederationAddOptions, FederationOptions};
 pub use issue::IssueOptions;
-pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
+pub use issuer::{IssuerAction, IssuerDistrustOptions, IssuerOptions, IssuerWhich};
 pub use keys::{KeysAction, KeysOptions, RewrapOptions};
 pub use kubernetes::{
     KubernetesAction, KubernetesCheckOptions, KubernetesCrdsOptions, KubernetesOptions,
     KubernetesRunOptions,
 };
-pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
+pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions, LeafRevokeOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use replica::{
     ReplicaAction, ReplicaDrainOptions, ReplicaListOptions, ReplicaOptions, ReplicaRemoveOptions,
@@ -60,7 +60,7 @@ pub use root::{
 };
 pub use rotate::{
     JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction,
-    RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
+    RotateCheckOptions, RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
 };
 pub use simulate::SimulateOptions;
 pub use state::{StateAction, StateOptions};

@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
     /// What was seen at the listeners of each identity, as it is now.
     Probed(BTreeMap<SpiffeId, Seen>),
+    /// Leaves that no holder shall have any more, each until it is over.
+    Revoke(Vec<(Serial, Timestamp)>),
     /// The agent ends in order.
     Farewell { reply: oneshot::Sender<()> },
 }

@@ -11,7 +11,7 @@ use super::subscription::{Delivery, DeliveryId, Material, Pushed, Refusal, Trust
 use super::workload::Workload;
 use crate::bundle_store;
 use crate::holders::Holder;
-use crate::install::{HeldLeaf, Push, SubscriptionId, Target, TrustView, plan};
+use crate::install::{HeldLeaf, Push, SubscriptionId, Taking, Target, TrustView, plan};
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
 
@@ -30,11 +30,14 @@ enum Order {
     Own(Push),
     /// What another trust domain has now, by its fingerprint.
     Other(SubscriptionId, RootId),
+    /// What nobody believes, in the place of a leaf that was revoked.
+    Nobody(SubscriptionId),
 }
 
 impl Hub {
     /// Pushes everything that is in order. A leaf goes only after its holder's entry is on the disk.
     pub(super) async fn push(&mut self) {
+        self.make_nobody();
         let mut dispatches = self.planned();
         let mut account_grew = false;
         for dispatch in &mut dispatches {
@@ -67,7 +70,8 @@ impl Hub {
         for (process, holder) in &self.holders {
             let others = self.other_domains(holder, &bundle);
             let own = plan(&holder.installed, &target).into_iter().map(Order::Own);
-            for order in own.chain(others) {
+            let taken = self.to_take_away(holder).into_iter().map(Order::Nobody);
+            for order in own.chain(others).chain(taken) {
                 let subscription = holder.subscriptions.get(&order.subscription());
                 let Some(stream) = subscription.and_then(|subscription| subscription.stream) else {
                     continue;
@@ -147,7 +151,12 @@ impl Hub {
                 }
                 Order::Own(Push::Leaf(id, leaf)) => {
                     if let Some(secret) = holder.installed.leaves.get_mut(id) {
-                        secret.in_flight = Some(*leaf);
+                        (secret.in_flight, secret.taking) = (Some(*leaf), Taking::No);
+                    }
+                }
+                Order::Nobody(id) => {
+                    if let Some(secret) = holder.installed.leaves.get_mut(id) {
+                        secret.taking = Taking::InFlight;
                     }
                 }
             }
@@ -168,6 +177,7 @@ impl Hub {
             Order::Own(Push::Trust(_, view)) => self.trust(name, view),
             Order::Own(Push::Leaf(_, leaf)) => self.leaf(name, leaf)?,
             Order::Other(_, fingerprint) => self.foreign(name, *fingerprint)?,
+            Order::Nobody(_) => Material::Nobody(Arc::clone(self.nobody.as_ref()?)),
         };
         Some((name.text.clone(), material))
     }
@@ -289,7 +299,9 @@ impl Hub {
 impl Order {
     fn subscription(&self) -> SubscriptionId {
         match self {
-            Self::Own(Push::Trust(id, _) | Push::Leaf(id, _)) | Self::Other(id, _) => *id,
+            Self::Own(Push::Trust(id, _) | Push::Leaf(id, _))
+            | Self::Other(id, _)
+            | Self::Nobody(id) => *id,
         }
     }
 }

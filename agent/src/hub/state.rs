@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use trust::{Bundle, Clock, Randomness, Serial, SpiffeId, Timestamp};
 
 use super::command::{Command, HubHandle};
-use super::subscription::Pushed;
+use super::subscription::{Nobody, Pushed};
 use super::told::Told;
 use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
@@ -71,6 +71,10 @@ pub(crate) struct Hub {
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) workloads: BTreeMap<SpiffeId, Workload>,
     pub(super) serials: Serials,
+    /// Leaves that were revoked, each until it is over.
+    pub(super) revoked: BTreeMap<Serial, Timestamp>,
+    /// What takes their place where no other leaf does; made when it is first needed.
+    pub(super) nobody: Option<Arc<Nobody>>,
     pub(super) nacks: Nacks,
     pub(super) conditions: BTreeMap<Condition, String>,
     pub(super) told: Told,
@@ -149,6 +153,8 @@ impl Hub {
             streams: BTreeMap::new(),
             workloads,
             serials: Serials::default(),
+            revoked: BTreeMap::new(),
+            nobody: None,
             nacks: Nacks::default(),
             conditions: BTreeMap::new(),
             told: Told::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trust::{RootId, Sequence, TrustDomain};
 
 use crate::install::TrustView;
+use crate::key::PrivateKey;
 use crate::leaf::Leaf;
 
 /// One message of a holder on one of its streams.
@@ -59,10 +60,19 @@ pub(crate) struct TrustVersion {
 pub(crate) enum Material {
     /// Chain and key.
     Leaf(Arc<Leaf>),
+    /// A certificate that nobody believes, in the place of a leaf that was revoked.
+    Nobody(Arc<Nobody>),
     /// Roots in PEM, of one version.
     Roots { version: TrustVersion, pem: String },
     /// The roots of each trust domain, by its name.
     RootsOf { version: TrustVersion, domains: Vec<(TrustDomain, String)> },
+}
+
+/// A key with a certificate that names nobody.
+#[derive(Debug)]
+pub(crate) struct Nobody {
+    pub(crate) key: PrivateKey,
+    pub(crate) chain_pem: String,
 }
 
 /// What a stream's reader, or a caller without a stream, gets from the hub.

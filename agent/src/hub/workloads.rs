@@ -48,6 +48,7 @@ impl Hub {
     /// A leaf older than the bundle that nobody holds goes too: the CA would wait for a proof that nobody can give.
     pub(super) fn shed(&mut self) {
         let (now, sequence) = (self.parts.clock.now(), self.sequence());
+        self.expire_revoked(now);
         let bundle = self.parts.store.current();
         let view = self.parts.pods.as_ref().map(|pods| Arc::clone(&pods.borrow()));
         for (identity, workload) in &mut self.workloads {
@@ -252,12 +253,16 @@ impl Hub {
         };
         let now_millis = self.parts.clock.now_millis();
         let judgement = Judgement { bundle: &bundle, born, promised: asked.promised, now_millis };
-        Leaf::accept(&response.chain, key, Expected::Workload(&asked.identity), &judgement).map_err(
-            |refused| {
-                self.refuse_leaf(&response.chain, born, &refused.to_string());
-                refused.to_string()
-            },
-        )
+        let leaf =
+            Leaf::accept(&response.chain, key, Expected::Workload(&asked.identity), &judgement);
+        let leaf = leaf.map_err(|refused| {
+            self.refuse_leaf(&response.chain, born, &refused.to_string());
+            refused.to_string()
+        })?;
+        match self.is_revoked(&leaf.held().serial) {
+            true => Err("the leaf was revoked while it was on its way".to_owned()),
+            false => Ok(leaf),
+        }
     }
 
     fn refuse_leaf(&mut self, chain: &[Vec<u8>], born: Sequence, why: &str) {

@@ -8,12 +8,14 @@ use proto::sds::{
     TypedExtensionConfig, secret::Type,
 };
 use trust::{Sequence, TrustDomain};
+use zeroize::Zeroizing;
 
 use crate::hub::{Answer, Delivery, DeliveryId, Heard, Material, Refusal, TrustVersion};
-use crate::leaf::Leaf;
 
 /// The only type that is served.
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+/// The version of what is pushed in the place of a leaf that was revoked.
+const REVOKED: &str = "revoked";
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const SPIFFE_VALIDATOR_TYPE: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
@@ -44,7 +46,12 @@ pub(crate) fn heard(request: DiscoveryRequest) -> Result<Heard, Refusal> {
 pub(crate) fn response(delivery: &Delivery) -> DiscoveryResponse {
     let name = &delivery.name;
     let (secret, version_info) = match &delivery.material {
-        Material::Leaf(held) => (leaf(name, held), held.held().serial.to_string()),
+        Material::Leaf(held) => {
+            (certificate(name, held.chain_pem(), held.key_pem()), held.held().serial.to_string())
+        }
+        Material::Nobody(nobody) => {
+            (certificate(name, nobody.chain_pem.clone(), nobody.key.pem()), REVOKED.to_owned())
+        }
         Material::Roots { version, pem } => (roots(name, pem.clone()), trust_version(*version)),
         Material::RootsOf { version, domains } => {
             (all_domains(name, domains), trust_version(*version))
@@ -69,10 +76,10 @@ fn delivery_of(nonce: &str) -> Option<DeliveryId> {
 }
 
 /// Chain and key, inline.
-fn leaf(name: &str, leaf: &Leaf) -> Secret {
+fn certificate(name: &str, chain: String, key: Zeroizing<String>) -> Secret {
     let certificate = TlsCertificate {
-        certificate_chain: Some(inline(leaf.chain_pem())),
-        private_key: Some(inline(leaf.key_pem().to_string())),
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key.to_string())),
     };
     Secret { name: name.to_owned(), r#type: Some(Type::TlsCertificate(certificate)) }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::agent_message::Message as Up;
-use trust::Serial;
+use trust::{Serial, Timestamp};
 
 use crate::evidence::{Applied, Evidence};
 use crate::probed::Seen;
@@ -90,6 +90,14 @@ impl Said {
         self.nacks = evidence.health.nacks;
         messages
     }
+}
+
+/// Leaves with their ends, as far as they can be read.
+pub(super) fn rows(rows: &[wire::DoubtedRow]) -> Vec<(Serial, Timestamp)> {
+    let row = |row: &wire::DoubtedRow| {
+        Some((Serial::from_bytes(&row.serial)?, Timestamp::from_secs(row.not_after)))
+    };
+    rows.iter().filter_map(row).collect()
 }
 
 #[cfg(test)]

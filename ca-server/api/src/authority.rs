@@ -8,8 +8,8 @@ use futures::future::join_all;
 use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority, RootSet};
 use proto::banyan::admin::v1::authority_service_server::AuthorityService;
 use proto::banyan::admin::v1::{
-    Authority, AuthorityRoot, ListAuthoritiesRequest, ListAuthoritiesResponse, RenewIssuerRequest,
-    RenewIssuerResponse,
+    Authority, AuthorityRoot, DistrustIssuerRequest, DistrustIssuerResponse,
+    ListAuthoritiesRequest, ListAuthoritiesResponse, RenewIssuerRequest, RenewIssuerResponse,
 };
 use rotation::{Event, RootState, State};
 use tonic::{Request, Response, Status};
@@ -199,6 +199,17 @@ impl AuthorityService for AuthorityLooks {
             .answer(&self.ca, request, async |asked, _| {
                 let authorities = self.list(&asked.name).await?;
                 Ok(ListAuthoritiesResponse { authorities })
+            })
+            .await
+    }
+
+    async fn distrust_issuer(
+        &self,
+        request: Request<DistrustIssuerRequest>,
+    ) -> Result<Response<DistrustIssuerResponse>, Status> {
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                crate::issuer::distrust(&self.ca, asked, by).await
             })
             .await
     }

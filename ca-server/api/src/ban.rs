@@ -54,7 +54,8 @@ impl Bans {
         let subject = self.subject(asked.subject)?;
         self.may_be_banned(&subject)?;
         let now = self.ca.believed_now()?;
-        let ban = Ban { word: row(&word, now), until: until(asked.lasts_seconds, now)? };
+        let until = until(asked.lasts_seconds, now)?;
+        let ban = Ban { word: row(&word, now), until, agent: None };
         let rows = bans::covered(&self.ca, &subject);
         let former = self.ca.registry.ban(&subject);
         let answer = {
@@ -137,7 +138,7 @@ impl Bans {
             Err(Refusal::advised(Reason::RequestInvalid, text, advice))
         };
         match subject {
-            BanSubject::Agent(_) => Ok(()),
+            BanSubject::Agent(_) | BanSubject::Leaf(_) | BanSubject::Issuer(_) => Ok(()),
             BanSubject::Identity(cover) => {
                 let whole = cover.to_string();
                 let id = SpiffeId::parse(whole.strip_suffix("/*").unwrap_or(&whole)).ok();
@@ -203,13 +204,15 @@ fn until(lasts: i64, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
 
 fn shown(subject: &BanSubject, ban: &Ban, now: Timestamp) -> StandingBan {
     let subject = match subject {
-        BanSubject::Agent(name) => Subject::Agent(name.clone()),
-        BanSubject::Identity(cover) => Subject::Identity(cover.to_string()),
-        BanSubject::Key(key) => Subject::Key(key.as_bytes().to_vec()),
+        BanSubject::Agent(name) => Some(Subject::Agent(name.clone())),
+        BanSubject::Identity(cover) => Some(Subject::Identity(cover.to_string())),
+        BanSubject::Key(key) => Some(Subject::Key(key.as_bytes().to_vec())),
+        // Told where leaves and issuers are.
+        BanSubject::Leaf(_) | BanSubject::Issuer(_) => None,
     };
     let BanRow { by, reason, at } = ban.word.clone();
     StandingBan {
-        subject: Some(BanSubjectMessage { subject: Some(subject) }),
+        subject: Some(BanSubjectMessage { subject }),
         until: ban.until.map_or(0, Timestamp::as_secs),
         stands: ban.stands(now),
         by,

@@ -7,8 +7,10 @@ use auth::refusal::{Reason, Refusal, echoed};
 use ledger::{Cursor, Ended, LiveRow, RowFilter, RowKind};
 use proto::banyan::admin::v1::leaf_service_server::LeafService;
 use proto::banyan::admin::v1::{
-    ForgetLeavesRequest, ForgetLeavesResponse, ForgottenLeaf, ListLeavesRequest, ListLeavesResponse,
+    ForgetLeavesRequest, ForgetLeavesResponse, ForgottenLeaf, ListLeavesRequest,
+    ListLeavesResponse, RevokeLeavesRequest, RevokeLeavesResponse, RevokedLeaf,
 };
+use registry::{Ban, BanRow};
 use rotation_driver::Word;
 use tonic::{Request, Response, Status};
 use trust::{RootId, Serial, SpiffeId};
@@ -18,6 +20,7 @@ use crate::{page, wire, words};
 use control::ca::Ca;
 use control::explain::{KINDS, kind_name};
 use control::leaves::Gate;
+use control::revoked;
 
 /// Leaves that one call names at most.
 const SERIALS_MAX: usize = 1_000;
@@ -52,7 +55,9 @@ impl Leaves {
         };
         let page = self.ca.ledger.rows(&filter, after, page::limit(asked.limit));
         let wanted = |live: &&LiveRow| {
-            let said = live.forgotten.stands() || live.forgotten.was_wrong();
+            let said = live.forgotten.stands()
+                || live.forgotten.was_wrong()
+                || self.ca.registry.revoked(&live.row.serial).is_some();
             let was_handed_out = live.ended != Some(Ended::Abandoned);
             was_handed_out
                 && (!asked.holding || gate.is_held_by(live))
@@ -112,6 +117,73 @@ impl Leaves {
         Ok(answer)
     }
 
+    async fn revoke(
+        &self,
+        asked: RevokeLeavesRequest,
+        caller: &str,
+    ) -> Result<RevokeLeavesResponse, Refusal> {
+        let word = words::full_word(&asked.by, &asked.reason, caller)?;
+        let rows = self.named(&asked.serials)?;
+        if let Some(own) = rows.iter().find(|live| live.row.kind == RowKind::AgentIdentity) {
+            let agent = own.row.agent.as_deref().unwrap_or_default();
+            let text = format!(
+                "leaf {} is the own certificate of agent {agent}, by which it is told of everything",
+                own.row.serial
+            );
+            let advice = format!(
+                "`banyan agent ban {agent}` shuts it out, `banyan agent remove {agent}` has it join anew"
+            );
+            return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
+        }
+        let (registry, now) = (&self.ca.registry, self.ca.believed_now()?);
+        let answer = {
+            let state = self.ca.driver.state();
+            let gate = Gate::of(&self.ca, &state);
+            let revoked = |live: &LiveRow| {
+                let former = registry.revoked(&live.row.serial);
+                RevokedLeaf {
+                    leaf: Some(wire::leaf(&gate.leaf(live))),
+                    said: match &former {
+                        Some(former) => revoked::again(live, former),
+                        None => revoked::said(&self.ca, live),
+                    },
+                    former_by: former.map(|former| former.word.by).unwrap_or_default(),
+                }
+            };
+            RevokeLeavesResponse { leaves: rows.iter().map(revoked).collect() }
+        };
+        if asked.dry_run {
+            return Ok(answer);
+        }
+        let fresh = |live: &&LiveRow| registry.revoked(&live.row.serial).is_none();
+        let fresh: Vec<&LiveRow> = rows.iter().filter(fresh).collect();
+        for some in fresh.chunks(JOURNALED_TOGETHER) {
+            journal(&self.ca, &word, "leaf revoke", some.iter().copied()).await?;
+            let ban = |live: &&LiveRow| {
+                let word = BanRow { by: word.by.clone(), reason: word.reason.clone(), at: now };
+                let until = Some(self.ca.policy.over_at(live.row.not_after));
+                (live.row.serial, Ban { word, until, agent: live.row.agent.clone() })
+            };
+            registry.revoke(some.iter().map(ban).collect()).await?;
+        }
+        if !fresh.is_empty() {
+            let (leaves, by, reason) = (fresh.len(), &word.by, &word.reason);
+            tracing::warn!(leaves, by, reason, "leaves were revoked by an operator's word");
+        }
+        let mut by_agent: BTreeMap<String, Vec<Serial>> = BTreeMap::new();
+        for live in fresh {
+            if let Some(agent) = live.row.agent.clone() {
+                by_agent.entry(agent).or_default().push(live.row.serial);
+            }
+        }
+        for (agent, serials) in by_agent {
+            // An agent of a former release renews at least.
+            self.ca.sessions.ask_to_renew(&agent, serials);
+            self.ca.sessions.judge_again(&agent);
+        }
+        Ok(answer)
+    }
+
     fn named(&self, serials: &[Vec<u8>]) -> Result<Vec<LiveRow>, Refusal> {
         if serials.is_empty() || serials.len() > SERIALS_MAX {
             return Err(invalid(format!("name 1 to {SERIALS_MAX} serial numbers")));
@@ -155,6 +227,15 @@ impl LeafService for Leaves {
         self.operators.answer(&self.ca, request, async |asked, _| self.list(&asked)).await
     }
 
+    async fn revoke_leaves(
+        &self,
+        request: Request<RevokeLeavesRequest>,
+    ) -> Result<Response<RevokeLeavesResponse>, Status> {
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.revoke(asked, by).await)
+            .await
+    }
+
     async fn forget_leaves(
         &self,
         request: Request<ForgetLeavesRequest>,
@@ -184,16 +265,7 @@ pub(crate) async fn forget(ca: &Ca, rows: &[LiveRow], word: &Word) -> Result<u64
     let rows: Vec<_> = rows.iter().filter(|live| live.counts()).collect();
     let mut forgotten = 0;
     for some in rows.chunks(JOURNALED_TOGETHER) {
-        let mut whose: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for live in some {
-            whose
-                .entry(live.row.identity.to_string())
-                .or_default()
-                .push(live.row.serial.to_string());
-        }
-        let about = whose.values().flatten().cloned().collect::<Vec<_>>().join(", ");
-        let detail = whose.keys().cloned().collect::<Vec<_>>().join(", ");
-        words::journal(ca, word, "leaf forget", about, detail).await?;
+        journal(ca, word, "leaf forget", some.iter().copied()).await?;
         let serials: Vec<Serial> = some.iter().map(|live| live.row.serial).collect();
         let gone = ca.ledger.forget_leaves(&serials).await.map_err(|error| {
             let text =
@@ -211,6 +283,22 @@ pub(crate) async fn forget(ca: &Ca, rows: &[LiveRow], word: &Word) -> Result<u64
         );
     }
     Ok(forgotten)
+}
+
+/// Which leaves, and whose.
+async fn journal<'r>(
+    ca: &Ca,
+    word: &Word,
+    verb: &str,
+    rows: impl Iterator<Item = &'r LiveRow>,
+) -> Result<(), Refusal> {
+    let mut whose: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for live in rows {
+        whose.entry(live.row.identity.to_string()).or_default().push(live.row.serial.to_string());
+    }
+    let about = whose.values().flatten().cloned().collect::<Vec<_>>().join(", ");
+    let detail = whose.keys().cloned().collect::<Vec<_>>().join(", ");
+    words::journal(ca, word, verb, about, detail).await
 }
 
 /// Whoever is connected can still say what is held, and is believed before an operator is.

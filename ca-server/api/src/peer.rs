@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use trust::{CertificateId, Sequence, Serial};
 
 use crate::call::Call;
-use crate::uplink;
+use crate::wire::class;
 use control::ca::Ca;
 use control::peers::calls::{RENEWALS_MAX, STATEMENTS_MAX, Word};
 use control::peers::owners::owner_of;
@@ -189,7 +189,7 @@ fn told(statement: wire::Statement) -> Option<Told> {
     let serial = Serial::from_bytes(&statement.serial)?;
     let word = match statement.word? {
         Said::Applied(applied) => {
-            Word::Applied(Sequence(applied.sequence), uplink::class(applied.evidence)?)
+            Word::Applied(Sequence(applied.sequence), class(applied.evidence)?)
         }
         Said::Released(_) => Word::Released,
     };

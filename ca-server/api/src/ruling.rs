@@ -137,7 +137,7 @@ fn comes(state: &State, next: &State) -> Option<String> {
     })
 }
 
-fn shown(exposure: Exposure) -> ExposureMessage {
+pub(crate) fn shown(exposure: Exposure) -> ExposureMessage {
     let Exposure { leaves, workloads, namespaces, reachable, stranded, stranded_total } = exposure;
     let stranded = stranded.into_iter().map(|one| StrandedLeaf {
         identity: one.identity.to_string(),

@@ -30,6 +30,7 @@ use trust::{Bundle, Sequence, Serial, Timestamp};
 
 use crate::call::Call;
 use crate::intake::Intake;
+use crate::revocations::Revocations;
 use crate::wire;
 use control::ca::Ca;
 use control::peers::calls::Word;
@@ -75,6 +76,8 @@ struct Uplink {
     voice: Voice,
     /// What is still to be asked.
     doubts: Option<Doubts>,
+    /// What it was told of revoked leaves.
+    revocations: Revocations,
     /// The bundle under whose sequence the agent has other roots: up to it the numbers of both sides mean different things.
     differs: Option<Sequence>,
     ended: bool,
@@ -119,6 +122,7 @@ pub(crate) fn open(
         foreign,
         probing,
         doubts: None,
+        revocations: Revocations::default(),
         differs: None,
         ended: false,
     };
@@ -152,6 +156,9 @@ impl Uplink {
             if let Some(doubt) = self.doubt() {
                 return Some((Ok(self.message(doubt)), self));
             }
+            if let Some(revoke) = self.revocations.news(&self.ca, &self.agent) {
+                return Some((Ok(self.message(Answer::Revoke(revoke))), self));
+            }
             let answer = tokio::select! {
                 // The bundle goes first, whatever the agent has said by then.
                 biased;
@@ -176,13 +183,16 @@ impl Uplink {
                     let spread = *self.departure.borrow_and_update();
                     spread.map(elsewhere)
                 }
-                Some(serials) = self.hints.recv() => match serials.is_empty() {
-                    // Only to be judged again.
-                    true => match self.judged().await {
-                        Ok(()) => None,
-                        Err(refusal) => return Some(self.dismiss(refusal)),
-                    },
-                    false => Some(renew(&serials)),
+                Some(serials) = self.hints.recv() => {
+                    self.revocations.look();
+                    match serials.is_empty() {
+                        // Only to be judged again.
+                        true => match self.judged().await {
+                            Ok(()) => None,
+                            Err(refusal) => return Some(self.dismiss(refusal)),
+                        },
+                        false => Some(renew(&serials)),
+                    }
                 },
                 said = heard(&mut self.intake, &mut self.messages) => match said {
                     Ok(Some(message)) => {
@@ -275,6 +285,7 @@ impl Uplink {
             hello.held_serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
         self.held_after_all(&known);
         self.doubts = Some(Doubts { known, after: None });
+        self.revocations.look();
     }
 
     /// An agent is believed before an operator who took a leaf of it for gone.
@@ -320,7 +331,7 @@ impl Uplink {
         for row in &ack.rows {
             let applied = Sequence(row.sequence);
             let (Some(serial), Some(class)) =
-                (Serial::from_bytes(&row.serial), class(row.evidence))
+                (Serial::from_bytes(&row.serial), wire::class(row.evidence))
             else {
                 continue;
             };
@@ -451,16 +462,6 @@ pub(crate) fn probed(outcome: i32, sequence: Sequence, present: Sequence) -> Pro
 fn renew(serials: &[Serial]) -> Answer {
     let serials = serials.iter().map(|serial| serial.as_bytes().to_vec()).collect();
     Answer::Reissue(ReissueHint { serials, spread_ms: REISSUE_SPREAD_MS })
-}
-
-pub(crate) fn class(evidence: i32) -> Option<EvidenceClass> {
-    match wire_v1::EvidenceClass::try_from(evidence).ok()? {
-        wire_v1::EvidenceClass::Unspecified => None,
-        wire_v1::EvidenceClass::Sent => Some(EvidenceClass::Sent),
-        wire_v1::EvidenceClass::Delivered => Some(EvidenceClass::Delivered),
-        wire_v1::EvidenceClass::Applied => Some(EvidenceClass::Applied),
-        wire_v1::EvidenceClass::Handshake => Some(EvidenceClass::HandshakeObserved),
-    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use issuance::{AuthorizedRequest, Holder, Snapshot};
 use trust::csr::{RequestedNames, VerifiedCsr};
-use trust::{SpiffeId, SpkiHash, Timestamp, TrustDomain};
+use trust::{Serial, SpiffeId, SpkiHash, Timestamp, TrustDomain};
 
 use crate::authn::cluster::{OfNode, OnNode};
 use crate::authn::join_token::{JoinGrant, TokenUse};
 use crate::authn::{Caller, CallerKind};
-use crate::bans::StandingBan;
+use crate::bans::{self, StandingBan};
 use crate::refusal::{Reason, Refusal, echoed};
 
 /// How long a join token may be used again with the same key, for an answer that was lost.
@@ -60,6 +60,9 @@ pub trait Agents: Send + Sync + Debug {
 
     /// Notes that this agent proved itself, now.
     fn saw(&self, name: &str);
+
+    /// Who revoked this leaf, if somebody did and it is not over.
+    fn revoked_by(&self, serial: &Serial) -> Option<String>;
 
     /// The ban that keeps this identity, or whoever has this key, from a certificate.
     fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan>;
@@ -348,11 +351,17 @@ impl Authorizer {
         }
     }
 
-    /// Whether a caller is banned that has proven who it is. What it asks for is judged apart.
+    /// Whether a caller is banned that has proven who it is, or its certificate revoked. What it asks for is judged apart.
     ///
     /// # Errors
-    /// The refusal of one that is, by its identity or by the key of its certificate.
+    /// The refusal of one that is, by its certificate, its identity, or the key of its certificate.
     pub fn not_banned(&self, caller: &Caller) -> Result<(), Refusal> {
+        if let CallerKind::Workload { serial, .. } | CallerKind::Agent { serial, .. } =
+            caller.kind()
+            && let Some(by) = self.agents.revoked_by(serial)
+        {
+            return Err(bans::revoked(serial, &by));
+        }
         let ban = match caller.kind() {
             CallerKind::Workload { identity, spki, .. } => self.agents.ban_on(identity, spki),
             CallerKind::Agent { name, spki, .. } => self.agents.ban_on(&self.agent_id(name)?, spki),

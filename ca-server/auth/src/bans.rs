@@ -1,5 +1,7 @@
 //! What whoever is banned is told: what is banned, and whom to ask. Why it is, they are not.
 
+use trust::Serial;
+
 use crate::refusal::{Reason, Refusal, echoed};
 
 /// An operator's word that somebody gets no certificate.
@@ -13,6 +15,14 @@ pub struct StandingBan {
     pub by: String,
     /// The command that lifts it.
     pub lifted_with: String,
+}
+
+/// What whoever shows a revoked leaf is told.
+pub fn revoked(serial: &Serial, by: &str) -> Refusal {
+    let text = format!("an operator of the CA revoked the client certificate {serial}");
+    let advice =
+        format!("authenticate with another credential, or ask {}, who knows why", echoed(by));
+    Refusal::advised(Reason::CertificateRevoked, text, &advice)
 }
 
 impl StandingBan {

@@ -264,6 +264,8 @@ reasons! {
     BanUnknown = "BAN_UNKNOWN", NotFound, None;
     /// The caller, or all callers together, have as many agents as they may.
     RegistrationsExhausted = "REGISTRATIONS_EXHAUSTED", ResourceExhausted, Some(60);
+    /// An operator revoked the client certificate.
+    CertificateRevoked = "CERTIFICATE_REVOKED", Unauthenticated, None;
     /// No such leaf is alive, so nothing can be done about it.
     LeafUnknown = "LEAF_UNKNOWN", NotFound, None;
     /// The leaf is in use as far as this server knows.

@@ -18,6 +18,8 @@ pub fn covered(ca: &Ca, subject: &BanSubject) -> Vec<LiveRow> {
         BanSubject::Identity(cover) => !row.identity.is_reserved() && cover.has(&row.identity),
         // An agent that may call no more renews nothing of what it holds.
         BanSubject::Key(key) => row.spki == *key || of_agent(row),
+        BanSubject::Leaf(serial) => row.serial == *serial,
+        BanSubject::Issuer(issuer) => row.issuer == *issuer,
     });
     rows.retain(|live| live.row.kind != RowKind::Own);
     rows.sort_by_key(|live| std::cmp::Reverse(live.row.not_after));
@@ -49,6 +51,8 @@ pub fn said(ca: &Ca, subject: &BanSubject, ban: &Ban, rows: &[LiveRow]) -> Vec<S
         BanSubject::Identity(cover) => {
             format!("nobody gets a certificate for {cover}, new or renewed{until}")
         }
+        BanSubject::Leaf(serial) => format!("leaf {serial} is no credential any more{until}"),
+        BanSubject::Issuer(issuer) => format!("issuer {issuer} is distrusted{until}"),
         BanSubject::Key(key) => {
             format!("nobody gets a certificate for key {key}, or by it for another one{until}")
         }
@@ -56,7 +60,8 @@ pub fn said(ca: &Ca, subject: &BanSubject, ban: &Ban, rows: &[LiveRow]) -> Vec<S
     said.push(match rows.first() {
         None => "no leaf of this server that may live is covered".to_owned(),
         Some(last) => format!(
-            "{} of this server {} covered, and a ban ends none of them: peers believe each until its end, the last at {}",
+            "{} of this server {} covered, and a ban ends none of them: peers believe each until its end, the last at {}; \
+             `banyan leaf revoke` takes single ones from agents at once",
             counted(rows.len(), "leaf", "leaves"),
             if rows.len() == 1 { "is" } else { "are" },
             last.row.not_after

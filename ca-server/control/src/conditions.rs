@@ -20,6 +20,7 @@ use crate::explain;
 use crate::exposure;
 use crate::findings::Look;
 use crate::further;
+use crate::issuers;
 use crate::leaves;
 use crate::own_issuer;
 use crate::seen;
@@ -132,6 +133,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(explain::unable(ca, state));
     conditions.extend(away::condition(ca));
     conditions.extend(exposure::conditions(state));
+    conditions.extend(issuers::conditions(ca, state));
     conditions.extend(endings(state, &ca.policy, now));
     let ceremony = state.pending.iter().any(|owed| waits_for_person(ca, &owed.effect));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now).filter(|_| !ceremony));
@@ -144,7 +146,8 @@ pub fn persons(ca: &Ca) -> Vec<String> {
     let troubles = ca.authority_troubles.borrow();
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
     let waiting = waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text));
-    waiting.chain(waivers(ca)).chain(bans::standing(ca, ca.clock.now())).collect()
+    let bans = bans::standing(ca, ca.clock.now());
+    waiting.chain(waivers(ca)).chain(bans).chain(issuers::over(ca, &ca.driver.state())).collect()
 }
 
 /// Waivers that stand: while they do, nothing is waited for of those whom they cover.

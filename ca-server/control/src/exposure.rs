@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::{LiveRow, RowFilter, RowKind};
+use ledger::{LiveRow, Row, RowFilter, RowKind};
 use rotation::{RootEntry, RootState, State};
 use trust::plain::counted;
-use trust::{RootId, Serial, SpiffeId, Timestamp};
+use trust::{CertificateId, RootId, Serial, SpiffeId, Timestamp};
 
 use crate::bans;
 use crate::ca::Ca;
@@ -54,11 +54,20 @@ pub struct Stranded {
 
 /// Who holds leaves of this root now, by the rows of this server.
 pub fn of(ca: &Ca, root: RootId) -> Exposure {
+    of_rows(ca, root, |_| true)
+}
+
+/// Who holds leaves of this issuer under this root now, by the rows of this server.
+pub fn of_issuer(ca: &Ca, root: RootId, issuer: CertificateId) -> Exposure {
+    of_rows(ca, root, |row| row.issuer == issuer)
+}
+
+fn of_rows(ca: &Ca, root: RootId, concerns: impl Fn(&Row) -> bool) -> Exposure {
     let filter = RowFilter { root: Some(root), ..RowFilter::default() };
     let (mut counting, mut after) = (Counting::default(), None);
     loop {
         let page = ca.ledger.rows(&filter, after, PAGE);
-        page.rows.iter().for_each(|live| {
+        page.rows.iter().filter(|live| concerns(&live.row)).for_each(|live| {
             let why = match bans::of_row(ca, &live.row) {
                 Some(_) => Some(BANNED),
                 None => {
@@ -151,15 +160,20 @@ fn namespace(identity: &SpiffeId) -> String {
 impl Exposure {
     /// The same in sentences; `cut` where the root leaves at once.
     pub fn said(&self, cut: bool) -> Vec<String> {
+        self.said_of("root", cut)
+    }
+
+    /// The same of a `root` or an `issuer`.
+    pub fn said_of(&self, what: &str, cut: bool) -> Vec<String> {
         let leaves = counted(self.leaves, "leaf", "leaves");
         let mut said = vec![match cut {
             true => format!(
-                "{} in {} have {leaves} of this root: each that has no newer one breaks when the root is cut off",
+                "{} in {} have {leaves} of this {what}: each that has no newer one breaks when the root is cut off",
                 counted(self.workloads, "workload", "workloads"),
                 counted(self.namespaces, "namespace", "namespaces"),
             ),
             false => format!(
-                "{} in {} have {leaves} of this root; {} can be asked to renew now",
+                "{} in {} have {leaves} of this {what}; {} can be asked to renew now",
                 counted(self.workloads, "workload", "workloads"),
                 counted(self.namespaces, "namespace", "namespaces"),
                 self.reachable,

@@ -26,6 +26,8 @@ pub struct LeafView {
     pub agent_last_seen: Timestamp,
     /// Whether that may be connected to another server, of which this one does not know.
     pub agent_may_be_elsewhere: bool,
+    /// Whether an operator revoked it.
+    pub revoked: bool,
 }
 
 /// What it would mean to let a leaf go.
@@ -111,6 +113,7 @@ impl<'a> Gate<'a> {
             agent_connected: session.streams > 0,
             agent_last_seen: session.last_seen,
             agent_may_be_elsewhere: session.streams == 0 && self.ca.replication.others_serve(),
+            revoked: self.ca.registry.revoked(&live.row.serial).is_some(),
             live: live.clone(),
         }
     }
@@ -128,6 +131,7 @@ impl LeafView {
         match (self.live.forgotten.stands(), self.live.forgotten.was_wrong()) {
             (true, _) => "forgotten",
             (_, true) => "held after all",
+            _ if self.revoked => "revoked",
             _ => "",
         }
     }

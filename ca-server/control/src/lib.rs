@@ -17,13 +17,13 @@
 //! | [`drift`], [`further`], [`target`] | what they would give, compared with the record: pure, but for the last |
 //! | [`bundles`] | bundles of the past, and the signature of each change |
 //! | [`seen`], [`hear`] | what agents hold that the record never published |
-//! | [`reissue`] | leaves of a root that drains, asked for at a pace |
+//! | [`reissue`], [`issuers`] | leaves of a root that drains or an issuer that is distrusted, asked for at a pace |
 //! | [`peers`] | the other servers: whose row is it, and what agents said of it |
 //! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
 //! | [`federated`] | what is known of other trust domains |
 //! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`], [`machine`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
-//! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`], [`bans`] | what operators see |
+//! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`], [`bans`], [`revoked`] | what operators see |
 //! | [`explain`], [`forecast`] | where a rotation stands, who holds its gate, and what one would wait for |
 //! | [`metrics`], [`gauges`], [`metered`] | what is counted |
 //!
@@ -61,6 +61,7 @@ pub mod gauges;
 pub mod hear;
 pub mod hierarchy;
 pub mod hush;
+pub mod issuers;
 mod issuing;
 pub mod leaves;
 pub mod levels;
@@ -84,6 +85,7 @@ pub mod replication;
 pub mod reporting;
 pub mod reports;
 mod requests;
+pub mod revoked;
 pub mod roots;
 pub mod roster;
 pub mod seen;

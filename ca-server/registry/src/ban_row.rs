@@ -1,18 +1,20 @@
 //! A ban as it is stored, and whom it is about.
 //!
-//! Bans of names, identities and keys lie in one space. The id of a name is the name itself, as ever; those of the others have a colon,
-//! which no name has. They always say whether they end, so that a release that knows bans of names alone reads none of them for one: it
+//! Bans of names, identities, keys and single leaves lie in one space. The id of a name is the name itself, as ever; those of the others have a
+//! colon, which no name has. They always say whether they end, so that a release that knows bans of names alone reads none of them for one: it
 //! says that it cannot read the row.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use trust::{Cover, SpkiHash, Timestamp};
+use trust::{CertificateId, Cover, Serial, SpkiHash, Timestamp};
 
 use crate::rows::BanRow;
 
 const IDENTITY: &str = "identity:";
 const KEY: &str = "key:";
+const LEAF: &str = "leaf:";
+const ISSUER: &str = "issuer:";
 
 /// Whom a ban is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,10 @@ pub enum BanSubject {
     Identity(Cover),
     /// Whoever has this key.
     Key(SpkiHash),
+    /// One leaf, by its serial number: it was revoked, and stays so until nobody can take it for valid.
+    Leaf(Serial),
+    /// One issuer, whose key may be somebody else's too: it is distrusted until its certificate is over.
+    Issuer(CertificateId),
 }
 
 /// A ban.
@@ -33,6 +39,8 @@ pub struct Ban {
     pub word: BanRow,
     /// When it is over; `None` for never.
     pub until: Option<Timestamp>,
+    /// The agent that reports about the leaf, of one that was revoked.
+    pub agent: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +51,8 @@ struct Form {
     at: i64,
     #[serde(default)]
     until: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
 }
 
 impl BanSubject {
@@ -52,6 +62,8 @@ impl BanSubject {
             Self::Agent(name) => name.clone(),
             Self::Identity(cover) => format!("{IDENTITY}{cover}"),
             Self::Key(key) => format!("{KEY}{key}"),
+            Self::Leaf(serial) => format!("{LEAF}{serial}"),
+            Self::Issuer(issuer) => format!("{ISSUER}{issuer}"),
         }
     }
 
@@ -63,6 +75,13 @@ impl BanSubject {
         if let Some(key) = id.strip_prefix(KEY) {
             return key.parse().ok().map(Self::Key);
         }
+        if let Some(issuer) = id.strip_prefix(ISSUER) {
+            return issuer.parse().ok().map(Self::Issuer);
+        }
+        if let Some(digits) = id.strip_prefix(LEAF) {
+            let number = u128::from_str_radix(digits, 16).ok()?;
+            return Serial::from_bytes(&number.to_be_bytes()).map(Self::Leaf);
+        }
         (!id.contains(':')).then(|| Self::Agent(id.to_owned()))
     }
 
@@ -72,6 +91,8 @@ impl BanSubject {
             Self::Agent(name) => format!("--agent {name}"),
             Self::Identity(cover) => format!("--identity '{cover}'"),
             Self::Key(key) => format!("--key {key}"),
+            Self::Leaf(serial) => format!("--leaf {serial}"),
+            Self::Issuer(issuer) => format!("--issuer {issuer}"),
         }
     }
 }
@@ -82,6 +103,8 @@ impl fmt::Display for BanSubject {
             Self::Agent(name) => write!(f, "agent {name}"),
             Self::Identity(cover) => write!(f, "identity {cover}"),
             Self::Key(key) => write!(f, "key {key}"),
+            Self::Leaf(serial) => write!(f, "leaf {serial}"),
+            Self::Issuer(issuer) => write!(f, "issuer {issuer}"),
         }
     }
 }
@@ -89,7 +112,7 @@ impl fmt::Display for BanSubject {
 impl Ban {
     /// Until somebody lifts it.
     pub const fn for_good(word: BanRow) -> Self {
-        Self { word, until: None }
+        Self { word, until: None, agent: None }
     }
 
     /// Whether it still stands.
@@ -112,15 +135,16 @@ impl Ban {
 impl From<Ban> for Form {
     fn from(ban: Ban) -> Self {
         let BanRow { by, reason, at } = ban.word;
-        Self { by, reason, at: at.as_secs(), until: ban.until.map(Timestamp::as_secs) }
+        let until = ban.until.map(Timestamp::as_secs);
+        Self { by, reason, at: at.as_secs(), until, agent: ban.agent }
     }
 }
 
 impl From<Form> for Ban {
     fn from(form: Form) -> Self {
-        let Form { by, reason, at, until } = form;
+        let Form { by, reason, at, until, agent } = form;
         let word = BanRow { by, reason, at: Timestamp::from_secs(at) };
-        Self { word, until: until.map(Timestamp::from_secs) }
+        Self { word, until: until.map(Timestamp::from_secs), agent }
     }
 }
 
@@ -134,7 +158,7 @@ mod tests {
             reason: "stolen".to_owned(),
             at: Timestamp::from_secs(5),
         };
-        Ban { word, until: until.map(Timestamp::from_secs) }
+        Ban { word, until: until.map(Timestamp::from_secs), agent: None }
     }
 
     #[test]
@@ -143,11 +167,13 @@ mod tests {
             BanSubject::Agent("ns/shop/sa/web".to_owned()),
             BanSubject::Identity(Cover::parse("spiffe://example.org/ns/shop/*").unwrap()),
             BanSubject::Key(SpkiHash::of(b"key")),
+            BanSubject::Leaf(Serial::from_bytes(&[0x41; 16]).unwrap()),
+            BanSubject::Issuer(CertificateId::of(b"issuer")),
         ];
         for subject in subjects {
             assert_eq!(BanSubject::of_id(&subject.id()), Some(subject));
         }
-        for odd in ["identity:", "identity:web", "key:ab", "other:x"] {
+        for odd in ["identity:", "identity:web", "key:ab", "leaf:41", "issuer:x", "other:x"] {
             assert_eq!(BanSubject::of_id(odd), None, "{odd}");
         }
     }

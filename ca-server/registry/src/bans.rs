@@ -1,8 +1,8 @@
-//! Bans: agents, identities and keys that get no certificate.
+//! Bans: agents, identities and keys that get no certificate, and single leaves that speak for nobody any more.
 
 use std::ops::Bound;
 
-use trust::{Cover, SpiffeId, SpkiHash, Timestamp};
+use trust::{CertificateId, Cover, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::ban_row::{Ban, BanSubject};
 use crate::cache::{Cache, Write};
@@ -47,7 +47,10 @@ impl AgentRegistry {
         let tables = self.read();
         let page = tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let known = page.filter_map(|(id, ban)| Some((BanSubject::of_id(id)?, ban.clone())));
-        known.take(limit).collect()
+        let is_of_somebody = |(subject, _): &(BanSubject, Ban)| {
+            !matches!(subject, BanSubject::Leaf(_) | BanSubject::Issuer(_))
+        };
+        known.filter(is_of_somebody).take(limit).collect()
     }
 
     /// Registered agents that it keeps away.
@@ -66,6 +69,67 @@ impl AgentRegistry {
             Ok((vec![Write::of(Row::Ban(id, Some(ban.clone())))], ()))
         })
         .await
+    }
+
+    /// Revokes leaves until the times at which nobody can take them for valid any more. What was revoked before stays as it is;
+    /// the rows of leaves that are over go.
+    pub async fn revoke(&self, leaves: Vec<(Serial, Ban)>) -> Result<(), RegistryError> {
+        let now = self.now();
+        self.change(move |tables| {
+            let is_over = |(id, ban): &(&String, &Ban)| {
+                !ban.stands(now) && matches!(BanSubject::of_id(id), Some(BanSubject::Leaf(_)))
+            };
+            let over: Vec<_> = tables.bans.iter().filter(is_over).map(|(id, _)| id).collect();
+            let fresh = leaves.iter().map(|(serial, ban)| (BanSubject::Leaf(*serial).id(), ban));
+            let fresh: Vec<_> = fresh.filter(|(id, _)| !tables.bans.contains_key(id)).collect();
+            if tables.bans.len() - over.len() + fresh.len() > BANS_MAX {
+                return Err(RegistryError::Full("bans"));
+            }
+            let fresh = fresh.into_iter().map(|(id, ban)| Row::Ban(id, Some(ban.clone())));
+            let mut writes: Vec<_> = fresh.map(Write::of).collect();
+            writes.extend(over.into_iter().map(|id| Write::spare(Row::Ban(id.clone(), None))));
+            Ok((writes, ()))
+        })
+        .await
+    }
+
+    /// Issuers that are distrusted and whose certificates are not over, each with the word.
+    pub fn distrusted_issuers(&self) -> Vec<(CertificateId, Ban)> {
+        let (tables, now) = (self.read(), self.now());
+        let standing = tables.bans.iter().filter(|(_, ban)| ban.stands(now));
+        let issuer = |(id, ban): (&String, &Ban)| match BanSubject::of_id(id)? {
+            BanSubject::Issuer(issuer) => Some((issuer, ban.clone())),
+            _ => None,
+        };
+        standing.filter_map(issuer).collect()
+    }
+
+    /// Whether an issuer is distrusted.
+    pub fn is_issuer_distrusted(&self, issuer: &CertificateId) -> bool {
+        let tables = self.read();
+        let stands = || tables.standing(BanSubject::Issuer(*issuer), self.now()).is_some();
+        !tables.bans.is_empty() && stands()
+    }
+
+    /// The word that revoked this leaf, until the leaf is over.
+    pub fn revoked(&self, serial: &Serial) -> Option<Ban> {
+        let tables = self.read();
+        if tables.bans.is_empty() {
+            return None;
+        }
+        tables.standing(BanSubject::Leaf(*serial), self.now()).map(|(_, ban)| ban)
+    }
+
+    /// Leaves of an agent that were revoked and are not over.
+    pub fn revoked_of(&self, agent: &str) -> Vec<(Serial, Timestamp)> {
+        let (tables, now) = (self.read(), self.now());
+        let of_agent = tables.bans.iter().filter(|(_, ban)| ban.agent.as_deref() == Some(agent));
+        let standing = of_agent.filter(|(_, ban)| ban.stands(now));
+        let leaf = |(id, ban): (&String, &Ban)| match BanSubject::of_id(id)? {
+            BanSubject::Leaf(serial) => Some((serial, ban.until?)),
+            _ => None,
+        };
+        standing.filter_map(leaf).collect()
     }
 
     /// Lifts a ban.
@@ -117,7 +181,7 @@ impl Tables {
     pub(crate) fn agents_of(&self, subject: &BanSubject) -> Vec<String> {
         match subject {
             BanSubject::Agent(name) => self.under(name),
-            BanSubject::Identity(_) => Vec::new(),
+            BanSubject::Identity(_) | BanSubject::Leaf(_) | BanSubject::Issuer(_) => Vec::new(),
             BanSubject::Key(key) => {
                 let with = self.agents.iter().filter(|(_, row)| row.spki == *key);
                 with.map(|(name, _)| name.clone()).collect()
@@ -164,7 +228,7 @@ mod tests {
             reason: "stolen".to_owned(),
             at: Timestamp::from_secs(5),
         };
-        Ban { word, until }
+        Ban { word, until, agent: None }
     }
 
     #[tokio::test]
@@ -193,6 +257,28 @@ mod tests {
         assert_eq!(registry.ban_on(&web, &other), None);
         let again = registry.lift_ban(identity("ns/shop/*"), ban(None).word).await;
         assert!(matches!(again, Err(RegistryError::BanUnknown(_))), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_revoked_leaf_stays_so_until_it_is_over_and_its_row_goes_with_the_next_one() {
+        let store = FakeStore::new();
+        let registry = open(&store).await;
+        let now = registry.now();
+        let serial = |number: u8| Serial::from_bytes(&[0x40 | number; 16]).unwrap();
+        let until = |until| Ban { agent: Some("node-1".to_owned()), ..ban(Some(until)) };
+        let leaves = vec![(serial(1), until(now.plus(HOUR))), (serial(2), until(now))];
+        registry.revoke(leaves).await.unwrap();
+        drop(registry);
+        let registry = open(&store).await;
+        assert!(registry.revoked(&serial(1)).is_some() && registry.revoked(&serial(2)).is_none());
+        assert_eq!(registry.revoked_of("node-1"), [(serial(1), now.plus(HOUR))]);
+        assert_eq!(registry.revoked_of("node-2"), []);
+        assert_eq!(registry.all_bans_after("", 10), [], "it is no ban of anybody");
+        let later = vec![(serial(1), until(now)), (serial(3), until(now.plus(HOUR)))];
+        registry.revoke(later).await.unwrap();
+        assert!(registry.revoked(&serial(1)).is_some(), "the first word stays");
+        assert!(registry.ban(&BanSubject::Leaf(serial(2))).is_none(), "what is over is forgotten");
+        assert_eq!(registry.revoked_of("node-1").len(), 2);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use auth::authn::join_token::{JoinGrant, JoinTokenRefused, JoinTokens, TokenUse}
 use auth::authz::{AgentRecord, Agents, RegistryUnreadable};
 use auth::bans::StandingBan;
 use auth::refusal::{Reason, Refusal};
-use trust::{SpiffeId, SpkiHash, Timestamp};
+use trust::{Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::ban_row::BanSubject;
 use crate::error::RegistryError;
@@ -39,6 +39,10 @@ impl Agents for AgentRegistry {
 
     fn saw(&self, name: &str) {
         Self::saw(self, name);
+    }
+
+    fn revoked_by(&self, serial: &Serial) -> Option<String> {
+        self.revoked(serial).map(|ban| ban.word.by)
     }
 
     fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan> {

@@ -145,7 +145,10 @@ impl AgentRegistry {
         let page = tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let names = page.filter_map(|(id, ban)| match BanSubject::of_id(id)? {
             BanSubject::Agent(name) => Some((name, ban.word.clone())),
-            BanSubject::Identity(_) | BanSubject::Key(_) => None,
+            BanSubject::Identity(_)
+            | BanSubject::Key(_)
+            | BanSubject::Leaf(_)
+            | BanSubject::Issuer(_) => None,
         });
         names.take(limit).collect()
     }

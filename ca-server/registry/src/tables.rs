@@ -43,8 +43,10 @@ impl Tables {
             Row::Agent(name, row) => return self.put_agent(name, row),
             Row::Ban(id, row) => {
                 let subject = row.is_some().then(|| BanSubject::of_id(&id)).flatten();
+                let of_leaf = row.as_ref().and_then(|row| row.agent.clone());
                 set(&mut self.bans, id, row);
-                return subject.map(|subject| self.agents_of(&subject)).unwrap_or_default();
+                let banned = subject.map(|subject| self.agents_of(&subject)).unwrap_or_default();
+                return banned.into_iter().chain(of_leaf).collect();
             }
             Row::Token(hash, row) => match row {
                 Some(row) => drop(self.tokens.insert(hash, row)),

@@ -34,6 +34,7 @@ use control::further_roots::FurtherRoots;
 use control::gauges;
 use control::hear;
 use control::hierarchy::{Downstreams, Upstreams, follower};
+use control::issuers as distrusted;
 use control::logs::Logs;
 use control::machine::OnThreads;
 use control::metered::Authorities;
@@ -261,6 +262,8 @@ pub(super) async fn assemble(
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(following.run()));
     let census = control::census::run(ca.registry.clone());
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
+    let of_issuers = distrusted::reissue(Arc::clone(&ca), config.rotation().reissue_per_second());
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(of_issuers));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
     let shared = settings::state_is(config);

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{AdminTarget, WordOptions};
+use super::{AdminTarget, ReasonedOptions, WordOptions};
 
 /// Options of `issuer`.
 #[derive(Debug, Args)]
@@ -18,13 +18,34 @@ pub struct IssuerOptions {
     pub target: AdminTarget,
 }
 
-/// What can be done with the issuer, which signs leaves under a root. Neither changes the bundle.
+/// What can be done with the issuer, which signs leaves under a root. Nothing of it changes the bundle.
 #[derive(Debug, Subcommand)]
 pub enum IssuerAction {
     /// Request a new issuer now, in place of a renewal that is stuck
     Renew(IssuerWhich),
     /// Cancel the renewal that is under way; the server tries again after an hour
     Cancel(IssuerWhich),
+    /// Its key may be somebody else's: get another one, and renew its leaves
+    Distrust(IssuerDistrustOptions),
+    /// It was a mistake: take the word back
+    TrustAgain(IssuerDistrustOptions),
+}
+
+/// Which issuer, by itself.
+#[derive(Debug, Args)]
+pub struct IssuerDistrustOptions {
+    /// Fingerprint of its certificate as `root show` prints it, or the first digits
+    #[arg(value_name = "ISSUER")]
+    pub issuer: String,
+    /// Idempotency key for this request [default: a random one]
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Who says so, and why.
+    #[command(flatten)]
+    pub word: ReasonedOptions,
+    /// Change nothing, and say who has leaves of it
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Which issuer.

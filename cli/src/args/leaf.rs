@@ -19,6 +19,28 @@ pub enum LeafAction {
     List(LeafListOptions),
     /// Say by name that nobody holds a certificate any more, so that no gate of a rotation waits for it
     Forget(LeafForgetOptions),
+    /// End a certificate: agents take it from its holders, and the CA takes it for nothing
+    Revoke(LeafRevokeOptions),
+}
+
+/// Options of `leaf revoke`.
+#[derive(Debug, Args)]
+pub struct LeafRevokeOptions {
+    /// Serial number, as `leaf list` prints it; may be repeated
+    #[arg(value_name = "SERIAL", required = true, num_args = 1..=1000)]
+    pub serials: Vec<String>,
+    /// Who says so, and why.
+    #[command(flatten)]
+    pub word: ReasonedOptions,
+    /// Change nothing, and say what it would do
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
 }
 
 /// Options of `leaf list`.
@@ -39,7 +61,7 @@ pub struct LeafListOptions {
     /// Only those that the present gate of a rotation waits for
     #[arg(long)]
     pub waited_for: bool,
-    /// Only those that somebody called gone, whether they count again or not
+    /// Only those that somebody revoked, or called gone, right or wrong
     #[arg(long)]
     pub forgotten: bool,
     /// At most so many

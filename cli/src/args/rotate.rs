@@ -17,6 +17,8 @@ pub struct RotateOptions {
 /// What can be done with the root.
 #[derive(Debug, Subcommand)]
 pub enum RotateAction {
+    /// Say whether a rotation that starts now would end, and change nothing
+    Check(RotateCheckOptions),
     /// Start a rotation to a new root
     Start(RotateStartOptions),
     /// Let the new root sign once everybody trusts it; after a rollback, go forward again
@@ -35,6 +37,20 @@ pub enum RotateAction {
     Explain(RotateLookOptions),
     /// Follow the rotation until it is over; Ctrl-C leaves it running
     Watch(RotateLookOptions),
+}
+
+/// Options of `rotate check`.
+#[derive(Debug, Args)]
+pub struct RotateCheckOptions {
+    /// Section [authority.NAME] that would make the new root [default: root.authority in the configuration]
+    #[arg(long = "to", visible_alias = "authority", value_name = "NAME")]
+    pub authority: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
 }
 
 /// Options of `rotate start`.

@@ -1,16 +1,18 @@
-//! `banyan leaf list` and `banyan leaf forget`: certificates that may be in use, and the word that nobody holds one.
+//! `banyan leaf list`, `banyan leaf forget` and `banyan leaf revoke`: certificates that may be in use, the word that nobody holds one,
+//! and the end of one.
 
 use console::exit::{Failure, Told, from_status};
 use console::output;
 use proto::banyan::admin::v1::{
-    ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest,
+    ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest, RevokeLeavesRequest,
+    RevokeLeavesResponse,
 };
 use serde_json::{Value, json};
 use trust::plain::counted;
 
 use super::root::known;
 use crate::admin_client;
-use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
+use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions, LeafRevokeOptions};
 
 /// Leaves that an answer for people names.
 const NAMED_MAX: usize = 20;
@@ -23,7 +25,55 @@ pub async fn run(options: &LeafOptions) -> Result<(), Failure> {
     match &options.action {
         LeafAction::List(options) => list(options).await,
         LeafAction::Forget(options) => forget(options).await,
+        LeafAction::Revoke(options) => revoke(options).await,
     }
+}
+
+async fn revoke(options: &LeafRevokeOptions) -> Result<(), Failure> {
+    let serials = options.serials.iter().map(|text| serial(text)).collect::<Result<_, _>>()?;
+    let request = RevokeLeavesRequest {
+        serials,
+        by: options.word.by(),
+        reason: options.word.reason.clone(),
+        dry_run: options.dry_run,
+    };
+    let mut client = admin_client::leaves(&options.target).await?;
+    let answer =
+        client.revoke_leaves(request).await.map_err(|status| from_status(&status))?.into_inner();
+    match options.json {
+        true => output::json(&revoked_json(&answer, options.dry_run)),
+        false => output::line(&revoked(&answer, options.dry_run)),
+    }
+}
+
+fn revoked(answer: &RevokeLeavesResponse, dry_run: bool) -> String {
+    let verb = if dry_run { "would be revoked" } else { "is revoked" };
+    let mut lines: Vec<_> = answer
+        .leaves
+        .iter()
+        .take(NAMED_MAX)
+        .map(|revoked| {
+            let leaf = revoked.leaf.clone().unwrap_or_default();
+            format!("{} {verb}: {}", output::hex(&leaf.serial), revoked.said)
+        })
+        .collect();
+    let further = answer.leaves.len().saturating_sub(NAMED_MAX);
+    if further > 0 {
+        lines.push(format!("and {further} more"));
+    }
+    lines.join("\n")
+}
+
+fn revoked_json(answer: &RevokeLeavesResponse, dry_run: bool) -> Value {
+    let one = |revoked: &proto::banyan::admin::v1::RevokedLeaf| {
+        let former = Some(&revoked.former_by).filter(|former| !former.is_empty());
+        json!({
+            "leaf": revoked.leaf.as_ref().map(as_json),
+            "revoked_before_by": former,
+            "said": revoked.said,
+        })
+    };
+    json!({ "dry_run": dry_run, "leaves": answer.leaves.iter().map(one).collect::<Vec<_>>() })
 }
 
 async fn list(options: &LeafListOptions) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! `banyan rotate ...`: asks for a rotation, decides about it, and shows where it stands.
 
+mod check;
 pub mod watch;
 
 use console::exit::{Failure, from_status};
@@ -23,6 +24,7 @@ use crate::verbs::root::known;
 /// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
 pub async fn run(options: &RotateOptions) -> Result<(), Failure> {
     match &options.action {
+        RotateAction::Check(options) => check::run(options).await,
         RotateAction::Start(options) => start(options).await,
         RotateAction::Activate(options) => decide(options, Verb::Activate).await,
         RotateAction::Hold(options) => decide(options, Verb::Hold).await,

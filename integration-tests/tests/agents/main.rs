@@ -9,8 +9,10 @@ mod first_contact;
 mod gone;
 mod herd;
 mod holders;
+mod issuer;
 mod misbehavior;
 mod removed;
+mod revoked;
 mod socket;
 mod status;
 

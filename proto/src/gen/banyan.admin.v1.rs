@@ -44,6 +44,60 @@ impl ::prost::Name for AcceptClockResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DistrustIssuerRequest {
+    /// As in StartRotationRequest.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// SHA-256 of the DER of its certificate.
+    #[prost(bytes = "vec", tag = "2")]
+    pub issuer: ::prost::alloc::vec::Vec<u8>,
+    /// Takes the word back.
+    #[prost(bool, tag = "3")]
+    pub trust_again: bool,
+    /// Who says so, and why. The reason is required; both are kept in the journal.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for DistrustIssuerRequest {
+    const NAME: &'static str = "DistrustIssuerRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.DistrustIssuerRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.DistrustIssuerRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DistrustIssuerResponse {
+    /// SHA-256 of the DER of its root, and the authority of that.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+    /// Whose leaves of it there are at this server.
+    #[prost(message, optional, tag = "3")]
+    pub exposure: ::core::option::Option<Exposure>,
+    /// What comes of it, one sentence each.
+    #[prost(string, repeated, tag = "4")]
+    pub said: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for DistrustIssuerResponse {
+    const NAME: &'static str = "DistrustIssuerResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.DistrustIssuerResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.DistrustIssuerResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewIssuerRequest {
     /// As in StartRotationRequest.
     #[prost(string, tag = "1")]
@@ -3191,6 +3245,34 @@ pub mod authority_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Says that the key of an issuer may be somebody else's: another one is asked for under the same root, its leaves are asked for anew at a
+        /// pace, and nothing of this CA rests on its chain alone. Peers go on believing it until its certificate is over.
+        pub async fn distrust_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DistrustIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DistrustIssuerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AuthorityService/DistrustIssuer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AuthorityService", "DistrustIssuer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3220,6 +3302,15 @@ pub mod authority_service_server {
             request: tonic::Request<super::RenewIssuerRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RenewIssuerResponse>,
+            tonic::Status,
+        >;
+        /// Says that the key of an issuer may be somebody else's: another one is asked for under the same root, its leaves are asked for anew at a
+        /// pace, and nothing of this CA rests on its chain alone. Peers go on believing it until its certificate is over.
+        async fn distrust_issuer(
+            &self,
+            request: tonic::Request<super::DistrustIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DistrustIssuerResponse>,
             tonic::Status,
         >;
     }
@@ -3376,6 +3467,52 @@ pub mod authority_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RenewIssuerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AuthorityService/DistrustIssuer" => {
+                    #[allow(non_camel_case_types)]
+                    struct DistrustIssuerSvc<T: AuthorityService>(pub Arc<T>);
+                    impl<
+                        T: AuthorityService,
+                    > tonic::server::UnaryService<super::DistrustIssuerRequest>
+                    for DistrustIssuerSvc<T> {
+                        type Response = super::DistrustIssuerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DistrustIssuerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthorityService>::distrust_issuer(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DistrustIssuerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4446,7 +4583,7 @@ pub struct Leaf {
     #[prost(int64, tag = "13")]
     pub agent_last_seen: i64,
     /// "" for one that counts and always did; "forgotten" while an operator's word stands that nobody holds it; "held after all"
-    /// once a holder showed that it does, so that it counts again.
+    /// once a holder showed that it does, so that it counts again; "revoked" for one that was revoked and may be shown to peers.
     #[prost(string, tag = "14")]
     pub forgotten: ::prost::alloc::string::String,
     /// Whether its holder takes its trust from elsewhere than from its agent.
@@ -4532,6 +4669,67 @@ impl ::prost::Name for ForgottenLeaf {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.admin.v1.ForgottenLeaf".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeLeavesRequest {
+    /// Serial numbers, 1 to 1000.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Who says so, and why. The reason is required; both are kept in the journal.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for RevokeLeavesRequest {
+    const NAME: &'static str = "RevokeLeavesRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevokeLeavesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevokeLeavesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevokeLeavesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub leaves: ::prost::alloc::vec::Vec<RevokedLeaf>,
+}
+impl ::prost::Name for RevokeLeavesResponse {
+    const NAME: &'static str = "RevokeLeavesResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevokeLeavesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevokeLeavesResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedLeaf {
+    /// As it was before.
+    #[prost(message, optional, tag = "1")]
+    pub leaf: ::core::option::Option<Leaf>,
+    /// Who revoked it before; empty if nobody did.
+    #[prost(string, tag = "2")]
+    pub former_by: ::prost::alloc::string::String,
+    /// What comes of it, and until when it may be believed: one sentence.
+    #[prost(string, tag = "3")]
+    pub said: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RevokedLeaf {
+    const NAME: &'static str = "RevokedLeaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevokedLeaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevokedLeaf".into()
     }
 }
 /// Generated client implementations.
@@ -4666,6 +4864,32 @@ pub mod leaf_service_client {
                 .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ForgetLeaves"));
             self.inner.unary(req, path, codec).await
         }
+        /// Revokes leaves: they are no credential at this CA any more, and agents take them from their holders at once. Peers do not ask the
+        /// CA: whoever keeps such a leaf is believed until its end, so gates wait for it until its agent says that nobody has it.
+        pub async fn revoke_leaves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeLeavesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.LeafService/RevokeLeaves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "RevokeLeaves"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4696,6 +4920,15 @@ pub mod leaf_service_server {
             request: tonic::Request<super::ForgetLeavesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ForgetLeavesResponse>,
+            tonic::Status,
+        >;
+        /// Revokes leaves: they are no credential at this CA any more, and agents take them from their holders at once. Peers do not ask the
+        /// CA: whoever keeps such a leaf is believed until its end, so gates wait for it until its agent says that nobody has it.
+        async fn revoke_leaves(
+            &self,
+            request: tonic::Request<super::RevokeLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeLeavesResponse>,
             tonic::Status,
         >;
     }
@@ -4851,6 +5084,51 @@ pub mod leaf_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ForgetLeavesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.LeafService/RevokeLeaves" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeLeavesSvc<T: LeafService>(pub Arc<T>);
+                    impl<
+                        T: LeafService,
+                    > tonic::server::UnaryService<super::RevokeLeavesRequest>
+                    for RevokeLeavesSvc<T> {
+                        type Response = super::RevokeLeavesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeLeavesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeafService>::revoke_leaves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeLeavesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -478,7 +478,7 @@ pub struct ServerMessage {
     /// certificate or because the server is gone. The server counts how many are connected. 0 says nothing.
     #[prost(uint64, tag = "6")]
     pub reconnect_spread_ms: u64,
-    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7, 8")]
+    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7, 8, 9")]
     pub message: ::core::option::Option<server_message::Message>,
 }
 /// Nested message and enum types in `ServerMessage`.
@@ -499,6 +499,8 @@ pub mod server_message {
         Foreign(super::ForeignBundles),
         #[prost(message, tag = "8")]
         Probe(super::Probe),
+        #[prost(message, tag = "9")]
+        Revoke(super::Revoke),
     }
 }
 impl ::prost::Name for ServerMessage {
@@ -587,6 +589,23 @@ impl ::prost::Name for Doubt {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.Doubt".into()
+    }
+}
+/// These leaves were revoked: no holder shall have them any more. The agent asks for others at once, and where it gets none it puts a
+/// certificate that nobody believes into their place. It is said again on each stream, until the leaves are over.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Revoke {
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<DoubtedRow>,
+}
+impl ::prost::Name for Revoke {
+    const NAME: &'static str = "Revoke";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Revoke".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Revoke".into()
     }
 }
 /// One leaf.

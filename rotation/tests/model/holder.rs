@@ -188,6 +188,7 @@ pub(crate) fn start(secrets: usize, has: Bundle, leaf: Option<Leaf>) -> Installe
         installed: leaf.map(|leaf| leaf.serial),
         in_flight: None,
         refused: None,
+        taking: Default::default(),
         ready: true,
     };
     Installed {

@@ -5,9 +5,10 @@ mod rotation;
 mod status;
 
 use issuance::IssuedLeaf;
+use ledger::EvidenceClass;
 use proto::banyan::agent::v1::{
-    Bundle as BundleMessage, ForeignBundle, ForeignBundles, IssueResponse,
-    Transition as TransitionMessage,
+    Bundle as BundleMessage, EvidenceClass as EvidenceClassMessage, ForeignBundle, ForeignBundles,
+    IssueResponse, Transition as TransitionMessage,
 };
 use trust::Bundle;
 use trust::transition::Transition;
@@ -48,4 +49,15 @@ pub(crate) fn transition(after: &Bundle, transition: &Transition) -> TransitionM
 /// A leaf with the bundle it was born under.
 pub(crate) fn issued(leaf: &IssuedLeaf) -> IssueResponse {
     IssueResponse { chain: leaf.chain_der(), bundle: Some(bundle(leaf.bundle())) }
+}
+
+/// What kind of evidence somebody names.
+pub(crate) fn class(evidence: i32) -> Option<EvidenceClass> {
+    match EvidenceClassMessage::try_from(evidence).ok()? {
+        EvidenceClassMessage::Unspecified => None,
+        EvidenceClassMessage::Sent => Some(EvidenceClass::Sent),
+        EvidenceClassMessage::Delivered => Some(EvidenceClass::Delivered),
+        EvidenceClassMessage::Applied => Some(EvidenceClass::Applied),
+        EvidenceClassMessage::Handshake => Some(EvidenceClass::HandshakeObserved),
+    }
 }

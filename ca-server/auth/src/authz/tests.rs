@@ -22,6 +22,7 @@ struct Memory {
     unreadable: bool,
     banned: Vec<SpiffeId>,
     banned_keys: Vec<SpkiHash>,
+    revoked: Vec<Serial>,
 }
 
 impl Agents for Memory {
@@ -33,6 +34,10 @@ impl Agents for Memory {
     }
 
     fn saw(&self, _: &str) {}
+
+    fn revoked_by(&self, serial: &Serial) -> Option<String> {
+        self.revoked.contains(serial).then(|| "ann".to_owned())
+    }
 
     fn ban_on(&self, identity: &SpiffeId, key: &SpkiHash) -> Option<StandingBan> {
         let of_key = self.banned_keys.contains(key);
@@ -235,7 +240,14 @@ fn who_is_banned_gets_nothing_through_any_door() {
     assert_eq!(judged.not_banned(&agent(spki)), Ok(()));
     let serial = Serial::from_bytes(&[0x41; 16]).unwrap();
     let shown = CallerKind::Workload { identity: id(CART), serial, spki: key };
-    assert_eq!(reason(judged.not_banned(&Caller::assumed(shown))), Some(Reason::KeyBlocked));
+    assert_eq!(
+        reason(judged.not_banned(&Caller::assumed(shown.clone()))),
+        Some(Reason::KeyBlocked)
+    );
+    // A leaf that was revoked speaks for nobody, whatever its key.
+    let judged = strict(Memory { revoked: vec![serial], ..Memory::default() });
+    let refused = reason(judged.not_banned(&Caller::assumed(shown)));
+    assert_eq!(refused, Some(Reason::CertificateRevoked));
 }
 
 #[test]

@@ -42,7 +42,8 @@ impl Ca {
             let owner = owner_of(&state, &issuer).filter(|owner| **owner != self.replica)?;
             let snapshot = self.cell.load();
             let leaf = self.authenticator.shown(certificates, snapshot.bundle()).ok()?;
-            let is_tainted = state.roots.get(&leaf.root).is_none_or(|root| root.tainted);
+            let is_tainted = state.roots.get(&leaf.root).is_none_or(|root| root.tainted)
+                || self.registry.is_issuer_distrusted(&issuer);
             (owner.clone(), is_tainted, leaf)
         };
         // A server that was renamed has what it issued under its former name.
@@ -84,6 +85,9 @@ impl Ca {
         let state = self.driver.state();
         if state.roots.get(&shown.root).is_none_or(|root| root.tainted) {
             return Err(denied("the root of the certificate is distrusted"));
+        }
+        if shown.issuer.is_some_and(|issuer| self.registry.is_issuer_distrusted(&issuer)) {
+            return Err(denied("the issuer of the certificate is distrusted"));
         }
         if shown.issuer.and_then(|issuer| owner_of(&state, &issuer)) != Some(&name) {
             return Err(denied("the server that the certificate names did not issue it"));
