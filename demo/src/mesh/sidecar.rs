@@ -28,6 +28,10 @@ use super::tls::{self, TlsPair, Verifies};
 /// Longest wait for one connection, both directions and the answer included.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a restarted one is away. Its agent takes all of this process for one, and must have seen the former streams end: to it,
+/// streams that overlap are two users of the same secret, of which one then stays away.
+const RESTART_TAKES: Duration = Duration::from_secs(1);
+
 /// One running workload.
 #[derive(Debug)]
 pub struct Sidecar {
@@ -117,26 +121,30 @@ impl Sidecar {
             feeding: Mutex::default(),
             _accepting: accepting,
         };
-        sidecar.feed();
+        sidecar.feed(Duration::ZERO);
         Ok(sidecar)
     }
 
-    /// Begins to take what its source gives; whatever took it before ends.
-    fn feed(&self) {
+    /// Begins to take what its source gives after a while; whatever took it before ends at once.
+    fn feed(&self, after: Duration) {
         let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
         *feeding = JoinSet::new();
         let held = || Arc::clone(&self.held);
-        let follow = |name, socket: &PathBuf| {
-            sds::follow(name, socket.clone(), held(), self.frozen.subscribe())
+        let mut follow = |name, socket: &PathBuf| {
+            let follow = sds::follow(name, socket.clone(), held(), self.frozen.subscribe());
+            feeding.spawn(async move {
+                tokio::time::sleep(after).await;
+                follow.await;
+            });
         };
         match &self.source {
             Source::Agent(socket) => {
-                feeding.spawn(follow("ROOTCA", socket));
-                feeding.spawn(follow("default", socket));
+                follow("ROOTCA", socket);
+                follow("default", socket);
             }
             Source::AgentAndFile { socket, roots } => {
+                follow("default", socket);
                 feeding.spawn(file::follow(roots.clone(), held()));
-                feeding.spawn(follow("default", socket));
             }
             Source::Csr(account) => {
                 feeding.spawn(csr::follow(account.clone(), held(), Arc::clone(&self.anew)));
@@ -144,13 +152,13 @@ impl Sidecar {
         }
     }
 
-    /// Ends as a proxy that is restarted does, with nothing in its hands, and begins anew at once.
+    /// Ends as a proxy that is restarted does, with nothing in its hands, and begins anew a moment later.
     pub fn restart(&self) {
         self.feeding.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         self.held.clear();
         // Between the two it is not live, so that who counted before and compares later sees one or the other.
         self.restarts.fetch_add(1, Ordering::SeqCst);
-        self.feed();
+        self.feed(RESTART_TAKES);
     }
 
     /// How often it was restarted.
