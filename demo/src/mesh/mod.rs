@@ -208,7 +208,7 @@ async fn scenario(
     view.draw(&counts, rotations.last());
     drop(watching);
     // Everything is up again: what is in no row now is in none.
-    received.compare(&sockets).await;
+    received.compare_last(&sockets).await;
     let status = ca.status().await.context("the CA does not answer at the end")?;
     let home = home(directory, options.replicas, options.replicas);
     let journal = home.join("data").join("state.redb");

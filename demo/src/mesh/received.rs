@@ -9,12 +9,15 @@ use std::time::Duration;
 use console::admin_socket;
 use proto::banyan::admin::v1::ListLeavesRequest;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use trust::{Certificate, Serial, Timestamp};
 
 /// How often the rows are read.
 const EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for one server, which may be dead or paused.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long servers that are all up may take, on a busy machine, to show the last rows.
+const SHOWN_WITHIN: Duration = Duration::from_secs(20);
 
 /// What workloads received. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +64,18 @@ impl Received {
         })
     }
 
+    /// Reads the rows until each certificate was found in one, for as long as servers may take that are all up.
+    pub async fn compare_last(&self, sockets: &[PathBuf]) {
+        let until = Instant::now() + SHOWN_WITHIN;
+        self.compare(sockets).await;
+        while self.uncounted() > 0 && Instant::now() < until {
+            tokio::time::sleep(EVERY).await;
+            self.compare(sockets).await;
+        }
+    }
+
     /// Reads the rows of all servers that answer.
-    pub async fn compare(&self, sockets: &[PathBuf]) {
+    async fn compare(&self, sockets: &[PathBuf]) {
         for socket in sockets {
             // Who is dead now is asked again when it is back.
             let rows = tokio::time::timeout(ANSWER_WITHIN, rows(socket)).await;
