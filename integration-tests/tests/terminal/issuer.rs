@@ -1,6 +1,5 @@
 //! `banyan issuer renew` and `banyan issuer cancel`, asked of a server whose authority hangs and then works.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use ca_server::Running;
@@ -12,34 +11,7 @@ use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{Issuer, ListRootsRequest, ReadJournalRequest};
 use serde_json::Value;
 
-use super::BANYAN;
-
-/// Exit code, and what was said where.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out)
-            .unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
-    }
-}
-
-async fn banyan(running: &Running, words: &[&str]) -> anyhow::Result<Said> {
-    let mut command = tokio::process::Command::new(BANYAN);
-    command
-        .args(words)
-        .arg("--socket")
-        .arg(&running.admin_socket)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command.output().await?;
-    let [out, err] = [output.stdout, output.stderr].map(String::from_utf8);
-    Ok(Said { code: output.status.code(), out: out?, err: err? })
-}
+use super::said::banyan_at as banyan;
 
 /// Runs it, and answers with its exit code.
 pub(crate) async fn asked(running: &Running, words: &[&str]) -> anyhow::Result<Option<i32>> {
@@ -93,7 +65,7 @@ async fn an_issuer_is_renewed_cancelled_and_renewed_again_by_command() -> anyhow
     ];
     let renew = banyan(&running, &[&words[..], &["--json"]].concat()).await?;
     assert_eq!(renew.code, Some(0), "{}", renew.err);
-    let told = renew.json();
+    let told = renew.json()?;
     assert_eq!(told["root"].as_str(), Some(root.as_str()), "{told}");
     assert_eq!(
         (&told["authority"], &told["request_id"]),

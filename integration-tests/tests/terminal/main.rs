@@ -1,12 +1,14 @@
 //! What the command line shows in a real terminal, read back by a terminal emulator; and where nobody reads.
 
 mod bench;
+mod check;
 mod demo;
 mod emergency;
 mod issuer;
 mod keys;
 mod pipes;
 mod prose;
+mod said;
 mod simulate;
 mod watch;
 

@@ -1,15 +1,13 @@
 //! `banyan simulate`: what it says is held against real rotations, it changes nothing, and it refuses what makes no sense by name.
 
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use host::{RealDisk, SystemClock};
 use integration_tests::faults::{AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, eventually};
 use serde_json::Value;
 
-use super::BANYAN;
 use super::issuer::asked;
+use super::said::banyan;
 
 /// What the demo's CA is told of leaves and rotations.
 const POLICY: &str = r#"
@@ -28,30 +26,6 @@ reissue_per_second = 50
 /// A real phase may last so much longer or shorter than the planned one, in seconds: half of a leaf's life, since it depends on
 /// which leaves a few clients happen to hold, and what a busy machine adds.
 const BOUND: f64 = 6.0 + 4.0;
-
-/// Exit code, and what was said where.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-async fn banyan(directory: &Path, words: &[&str]) -> anyhow::Result<Said> {
-    let mut command = tokio::process::Command::new(BANYAN);
-    command.args(words).current_dir(directory).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await?;
-    let [out, err] = [output.stdout, output.stderr].map(String::from_utf8);
-    Ok(Said { code: output.status.code(), out: out?, err: err? })
-}
-
-impl Said {
-    /// The last line, which is a JSON object.
-    fn json(&self) -> anyhow::Result<Value> {
-        let last = self.out.lines().last().unwrap_or_default();
-        serde_json::from_str(last)
-            .map_err(|error| anyhow::anyhow!("{error}: {} {}", self.out, self.err))
-    }
-}
 
 fn planned(forecast: &Value, phase: &str) -> f64 {
     let phases = forecast.get("phases").and_then(Value::as_array).into_iter().flatten();
