@@ -109,9 +109,9 @@ async fn last(down: &mut Streaming<ServerMessage>) -> Result<ServerMessage, toni
     loop {
         let said = tokio::time::timeout(SOON, down.message()).await.expect("at once")?;
         let said = said.expect("a stream ends with a word");
-        if !matches!(said.message, Some(Answer::Bundle(_) | Answer::Doubt(_) | Answer::Foreign(_)))
-        {
-            return Ok(said);
+        match said.message {
+            Some(Answer::Bundle(_) | Answer::Doubt(_) | Answer::Foreign(_) | Answer::Probe(_)) => {}
+            _ => return Ok(said),
         }
     }
 }

@@ -107,6 +107,10 @@ async fn an_agent_that_was_away_hears_of_it_when_it_is_back() -> anyhow::Result<
     let (ca, mut agent) = mesh().await?;
     let (_roots, leaf, first) = holder(&agent).await?;
     agent.crash();
+    eventually("the CA sees that it is away", || async {
+        ca.status().await.is_ok_and(|status| status.agents_connected == 0)
+    })
+    .await?;
     let told = revoke(&ca, first).await?.leaves;
     assert!(told[0].said.contains("told when it is back"), "{told:?}");
     let again = revoke(&ca, first).await?.leaves;

@@ -1,11 +1,13 @@
 //! A root that counts as compromised, and standby roots for that day.
 
-use rotation::record::{FORMAT, decode, encode, format_of};
+use rotation::record::{decode, encode, format_of};
 use rotation::{Cause, Ending, Event, Mode, Phase, RootState, State, invariants, step};
 
 use crate::script::Script;
 use crate::words::*;
 
+/// The format in which a former release reads neither a coming standby root nor a distrusted one.
+const FORMAT_OF_DISTRUST: u32 = 6;
 const S1: &str = "s1 sealed@10 2000";
 
 fn refused(state: &State, event: &Event, now: i64) -> Cause {
@@ -45,7 +47,7 @@ fn a_standby_root_is_trusted_by_everybody_before_it_counts_as_one_and_stays_so_w
         sealed("s1", 10),
     ];
     let coming = after(signing(), 1_000, &events);
-    assert_eq!(format_of(&coming), FORMAT, "a former release would let it sign");
+    assert_eq!(format_of(&coming), FORMAT_OF_DISTRUST, "a former release would let it sign");
     assert_eq!(decode(&encode(&coming).unwrap()).unwrap(), coming);
     assert!(matches!(
         refused(&coming, &activate("x", evidence(1_100, 2, 10)), 1_100),
@@ -121,7 +123,7 @@ fn with_a_standby_root_the_distrusted_one_is_replaced_without_distribution_and_n
     assert_eq!(line(&state), format!("g15 b2 distributing | {both} | {S1} | -"));
     let taint = state.roots[&root("A")].taint.clone().unwrap();
     assert_eq!((taint.by.as_str(), taint.since), ("ann", at(1_200)));
-    assert_eq!(format_of(&state), FORMAT, "a former release would roll back to it");
+    assert_eq!(format_of(&state), FORMAT_OF_DISTRUST, "a former release would roll back to it");
     let mut state = replaced();
     assert!(matches!(
         refused(&state, &rollback("b"), 1_300),
@@ -137,7 +139,7 @@ fn with_a_standby_root_the_distrusted_one_is_replaced_without_distribution_and_n
     }
     assert_eq!(phase(&state), "withdrawing");
     assert_eq!(state.roots[&root("A")].state, RootState::Retired);
-    assert!(format_of(&state) < FORMAT, "it has left, so a former release may go on");
+    assert!(format_of(&state) < FORMAT_OF_DISTRUST, "it has left, so a former release may go on");
     state = after(state, 1_350, &[published(3)]);
     let generation = state.generation.0;
     state = after(state, 1_350, &[sealed("s1", generation)]);
