@@ -91,9 +91,11 @@ impl Faults {
     /// # Errors
     /// If a fault cannot be made.
     pub async fn before(&mut self, rotation: u32, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
-        let early = |one: &Planned| {
-            one.phase == Phase::Distributing
-                && matches!(one.fault, Fault::PartitionAgent | Fault::FreezeProxy)
+        let early = |one: &Planned| match one.phase {
+            Phase::Distributing => {
+                matches!(one.fault, Fault::PartitionAgent | Fault::FreezeProxy)
+            }
+            Phase::Draining | Phase::Withdrawing => false,
         };
         self.fire(mesh, |one| one.rotation == rotation && early(one)).await
     }
