@@ -128,10 +128,7 @@ impl Agents {
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
         let csr = csr.verify()?;
-        let identity = SpiffeId::parse(&message.spiffe_id).map_err(|error| {
-            let text = format!("\"{}\" is no SPIFFE id: {error}", echoed(&message.spiffe_id));
-            Refusal::new(Reason::RequestInvalid, text)
-        })?;
+        let identity = named(&message.spiffe_id)?;
         let ttl = requested_ttl(message.validity_seconds);
         let (asked, authorizer) = (Asked { csr, ttl }, &self.ca.authorizer);
         let request = match caller.token() {
@@ -170,14 +167,19 @@ impl Agents {
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
         let csr = csr.verify()?;
-        let identity = SpiffeId::parse(&message.spiffe_id).map_err(|error| {
-            let text = format!("\"{}\" is no SPIFFE id: {error}", echoed(&message.spiffe_id));
-            Refusal::new(Reason::RequestInvalid, text)
-        })?;
+        let identity = named(&message.spiffe_id)?;
         let asked = Asked { csr, ttl: None };
         let request = self.ca.authorizer.behind_agent(&caller, identity, asked, &snapshot)?;
         Ok(wire::issued(&call.issue_probe(request, Sequence(message.sequence)).await?))
     }
+}
+
+/// The identity that an agent asks for.
+fn named(text: &str) -> Result<SpiffeId, Refusal> {
+    SpiffeId::parse(text).map_err(|error| {
+        let text = format!("\"{}\" is no SPIFFE id: {error}", echoed(text));
+        Refusal::new(Reason::RequestInvalid, text)
+    })
 }
 
 #[tonic::async_trait]
