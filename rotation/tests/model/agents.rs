@@ -2,8 +2,10 @@
 
 use crate::entities::{Bundle, Leaf, P, Q, Root, Trust, row_of};
 use crate::evidence::{release, report};
-use crate::holder::{Change, LEAF, TRUST, after, in_flight};
-use crate::mesh::{Refuses, Setting, Without, World};
+use rotation::Phase;
+
+use crate::holder::{Change, LEAF, TRUST, after, in_flight, proven};
+use crate::mesh::{Probed, Refuses, Setting, Without, World};
 use crate::moves::Next;
 
 /// Every move of an agent and its proxy.
@@ -17,6 +19,10 @@ pub(crate) fn moves(next: &mut Next<'_>, proxy: usize) {
     next.add("the agent starts:", proxy, start(world, setting, proxy));
     (0..2).for_each(|secret| trust_moves(next, proxy, secret));
     leaf_moves(next, proxy);
+    if proxy == Q && setting.unable {
+        next.add("the agent probes the listener:", proxy, probe(world));
+        next.add("a version that verifies the new root takes over:", proxy, replace(world));
+    }
     if proxy == Q && setting.secrets == 0 {
         next.add("somebody changes the trust file:", proxy, change_file(world));
         next.add("the relying party confirms:", proxy, confirm(world, setting));
@@ -163,7 +169,8 @@ fn trust_moves(next: &mut Next<'_>, proxy: usize, secret: usize) {
         settle(&mut world, setting, proxy);
         next.add(name, proxy, Some(world));
     };
-    let pushed = in_flight(&agent.holder, secret);
+    let is_bundle = |bundle| world.is_bundle(bundle);
+    let pushed = in_flight(&agent.holder, secret).map(|view| Trust::taken(view, is_bundle));
     if pushed.is_some() {
         let one_for_all = setting.without == Without::EverySecret;
         let word = if one_for_all { Change::AcknowledgedByOne } else { Change::Acknowledged };
@@ -259,6 +266,25 @@ fn leaf_moves(next: &mut Next<'_>, proxy: usize) {
 /// Rows of the leaves that the holder may present, by the agent's account.
 pub(crate) fn may_hold(world: &World, proxy: usize) -> impl Iterator<Item = u8> {
     world.agents[proxy].holder.leaves[&LEAF].may_hold.iter().map(|leaf| row_of(&leaf.serial))
+}
+
+/// The agent shakes hands with the listener by a leaf of the new root once that proxy has applied the bundle with it, and says
+/// what it saw together with the rest.
+fn probe(world: &World) -> Option<World> {
+    let Phase::Distributing(_) = &world.record.phase else { return None };
+    let (agent, sequence) = (&world.agents[Q], world.bundle().sequence);
+    let has = agent.up && agent.disk == world.bundle() && proven(&agent.holder) == Some(sequence);
+    let probed = Probed { sequence, verified: !world.members[Q].unable };
+    (has && world.probed != Some(probed)).then(|| World { probed: Some(probed), ..world.clone() })
+}
+
+/// The proxy goes on in a newer version, with all that it had.
+fn replace(world: &World) -> Option<World> {
+    world.members[Q].unable.then(|| {
+        let mut next = world.clone();
+        next.members[Q].unable = false;
+        next
+    })
 }
 
 /// A file that comes from elsewhere: whoever writes it takes the present bundle, at any time.

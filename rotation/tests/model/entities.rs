@@ -12,10 +12,10 @@ pub(crate) const C: usize = 2;
 
 /// Roots, a bit each.
 pub(crate) type Roots = u8;
-/// Those that sign here.
-pub(crate) const OWN: Roots = 3;
+/// The two that a rotation is about.
+pub(crate) const BOTH: Roots = 3;
 /// All there are.
-pub(crate) const EVERY: Roots = 7;
+pub(crate) const EVERY: Roots = 15;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Root {
@@ -23,6 +23,8 @@ pub(crate) enum Root {
     B = 2,
     /// A root of others, which signs nothing here.
     F = 4,
+    /// A standby root that is there from the start.
+    S = 8,
 }
 
 impl Root {
@@ -35,16 +37,17 @@ impl Root {
             Self::A => "A",
             Self::B => "B",
             Self::F => "F",
+            Self::S => "S",
         })
     }
 
     pub(crate) fn of(id: RootId) -> Self {
-        [Self::A, Self::F].into_iter().find(|one| one.id() == id).unwrap_or(Self::B)
+        [Self::A, Self::F, Self::S].into_iter().find(|one| one.id() == id).unwrap_or(Self::B)
     }
 }
 
-/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback {A}. A further root may be
-/// in each of them, and comes or goes with later ones.
+/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback {A}. A further root and a
+/// standby root may be in each of them, and come or go with later ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Bundle {
     pub(crate) sequence: u8,
@@ -52,14 +55,15 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// The first, with the further root or without.
-    pub(crate) const fn first(further: bool) -> Self {
-        Self { sequence: 1, roots: Root::A as Roots | if further { Root::F as Roots } else { 0 } }
+    /// The first, with the other roots that are trusted from the start.
+    pub(crate) const fn first(others: Roots) -> Self {
+        Self { sequence: 1, roots: Root::A as Roots | others }
     }
 
     pub(crate) fn view(self) -> TrustView {
-        let held =
-            [Root::A, Root::B, Root::F].into_iter().filter(|root| self.roots & root.bit() != 0);
+        let held = [Root::A, Root::B, Root::F, Root::S]
+            .into_iter()
+            .filter(|root| self.roots & root.bit() != 0);
         TrustView {
             proves: Sequence(u64::from(self.sequence)),
             roots: held.map(Root::id).collect(),
@@ -83,11 +87,11 @@ impl Trust {
         Self { roots: bundle.roots, version: bundle.sequence }
     }
 
-    pub(crate) fn taken(view: &TrustView) -> Self {
+    /// What a push gives, and the bundle of which it is the whole, if it is one.
+    pub(crate) fn taken(view: &TrustView, is_bundle: impl Fn(Bundle) -> bool) -> Self {
         let roots = view.roots.iter().map(|id| Root::of(*id).bit()).sum();
-        let proves = u8::try_from(view.proves.0).unwrap();
-        let is_union = roots & OWN == OWN && proves != 2;
-        Self { roots, version: if is_union { 0 } else { proves } }
+        let sequence = u8::try_from(view.proves.0).unwrap();
+        Self { roots, version: if is_bundle(Bundle { sequence, roots }) { sequence } else { 0 } }
     }
 }
 
@@ -135,14 +139,17 @@ pub(crate) fn row_of(serial: &Serial) -> u8 {
 pub(crate) struct Member {
     pub(crate) trust: [Trust; 2],
     pub(crate) leaf: Option<Leaf>,
+    /// Whether it cannot verify the algorithm of the new root, whatever it acknowledges.
+    pub(crate) unable: bool,
 }
 
 impl Member {
-    /// Its side of a handshake: it takes part in one with a leaf only.
+    /// Its side of a handshake: it takes part in one with a leaf only, and believes what it trusts and can verify.
     pub(crate) fn side(&self) -> Option<Side> {
         let leaf = self.leaf?;
+        let verifies = if self.unable { EVERY & !Root::B.bit() } else { EVERY };
         Some(Side {
-            roots: self.trust[0].roots & self.trust[1].roots,
+            roots: self.trust[0].roots & self.trust[1].roots & verifies,
             root: leaf.root,
             end: leaf.end,
         })
@@ -159,9 +166,12 @@ pub(crate) struct Side {
 
 impl std::fmt::Debug for Side {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let all = ["{}", "{A}", "{B}", "{A, B}", "{F}", "{A, F}", "{B, F}", "{A, B, F}"];
-        let roots = all[usize::from(self.roots)];
-        write!(f, "trust {roots} with a leaf of {:?}", self.root)
+        let all = [Root::A, Root::B, Root::F, Root::S].into_iter();
+        let names: Vec<_> = all
+            .filter(|root| self.roots & root.bit() != 0)
+            .map(|root| format!("{root:?}"))
+            .collect();
+        write!(f, "trust {{{}}} with a leaf of {:?}", names.join(", "), self.root)
     }
 }
 

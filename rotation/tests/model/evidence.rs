@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rotation::evidence::{RelyingParties, Tally};
-use rotation::{Contents, Evidence, SegmentState, State};
+use rotation::{Contents, Evidence, Phase, SegmentState, State};
 use trust::{Generation, Sequence};
 
 use crate::agents::{has_trust_of_its_own, may_hold};
 use crate::entities::{C, P, Q, Root, Row};
 use crate::holder::{LEAF, proven};
-use crate::mesh::{Setting, Without, World};
+use crate::mesh::{Probed, Setting, Without, World};
 use crate::replica::limits;
 use crate::words::at;
 
@@ -83,6 +83,20 @@ pub(crate) fn is_over(world: &World, setting: &Setting, row: &Row) -> bool {
     row.ended || limits(world, setting).has_passed(at(row.end), at(now))
 }
 
+/// Whether the listener of that row's holder is still to be seen to verify a leaf of the new root.
+fn is_unprobed(world: &World, setting: &Setting, row: &Row) -> bool {
+    let sequence = world.bundle().sequence;
+    let seen = world.probed.is_some_and(|probed| probed.verified && probed.sequence >= sequence);
+    let asked = matches!(world.record.phase, Phase::Distributing(_));
+    row.member == Q && setting.unable && asked && !seen && setting.without != Without::Probe
+}
+
+/// Whether it was seen not to.
+fn is_unable(world: &World, setting: &Setting, row: &Row) -> bool {
+    let refused = |probed: Probed| !probed.verified && probed.sequence >= world.bundle().sequence;
+    is_unprobed(world, setting, row) && world.probed.is_some_and(refused)
+}
+
 /// What the driver counts in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Counted {
@@ -91,7 +105,8 @@ pub(crate) struct Counted {
     sequence: u8,
     unproven: Tally,
     own_trust: Tally,
-    live: [Tally; 2],
+    live: [Tally; 3],
+    unable: u64,
     unconfirmed: bool,
 }
 
@@ -112,18 +127,20 @@ pub(crate) fn counted(world: &World, setting: &Setting) -> Counted {
         let by_birth =
             row.born >= sequence && (row.member == C || without == Without::BornIsNoWord);
         let by_word = row.applied >= sequence || row.member == Q && setting.covered && confirmed;
-        without != Without::TrustGate && !by_birth && !by_word
+        without != Without::TrustGate && (!by_birth && !by_word || is_unprobed(world, setting, row))
     };
+    let unable = tally(&|row| unproven(row) && is_unable(world, setting, row)).count;
     let is_own = |row: &Row| row.member != C && !row.promised;
     let live = |root: Root| tally(&|row| without != Without::LeafGate && row.root == root);
     Counted {
         at: world.wall(),
         uptime: world.tick,
         sequence,
-        unproven: tally(&|row| unproven(row) && !is_own(row)),
+        unproven: tally(&|row| unproven(row) && !is_own(row) && !is_unable(world, setting, row)),
+        unable,
         // No end of theirs counts, as the next leaf says as little.
         own_trust: Tally { latest: None, ..tally(&|row| unproven(row) && is_own(row)) },
-        live: [live(Root::A), live(Root::B)],
+        live: [live(Root::A), live(Root::B), live(Root::S)],
         unconfirmed: setting.covered && !confirmed,
     }
 }
@@ -143,9 +160,13 @@ impl Counted {
             sequence: Sequence(u64::from(self.sequence)),
             unproven: self.unproven,
             own_trust: self.own_trust,
-            unable: 0,
+            unable: self.unable,
             waived: 0,
-            live: [(Root::A.id(), self.live[0]), (Root::B.id(), self.live[1])].into(),
+            live: [Root::A, Root::B, Root::S]
+                .into_iter()
+                .zip(self.live)
+                .map(|(root, tally)| (root.id(), tally))
+                .collect(),
             read: read.collect(),
             relying_parties: RelyingParties { unbounded, ..RelyingParties::default() },
             foreign: BTreeMap::new(),

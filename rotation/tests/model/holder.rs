@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use trust::SpiffeId;
 
-use crate::entities::{Bundle, Leaf, Root, Trust, row_of};
+use crate::entities::{Bundle, Leaf, Root, row_of};
 use crate::fingerprint::Fingerprints;
 use crate::install::{
     Installed, LeafSubscription, Push, SubscriptionId, Target, TrustSubscription, TrustView, plan,
@@ -122,7 +122,7 @@ fn leaf_answered(holder: &mut Installed, answer: fn(&mut LeafSubscription)) {
 /// What the agent's hub does with the plan: each secret has a stream of its own and waits for its answer.
 fn push(holder: &mut Installed, newest: Bundle, leaf: Option<Leaf>, tick: i64, without: Without) {
     let view = newest.view();
-    let known = BTreeSet::from([Root::A.id(), Root::B.id()]);
+    let known = BTreeSet::from([Root::A.id(), Root::B.id(), Root::S.id()]);
     let leaf = leaf.map(|leaf| match without {
         // The agent has forgotten what it said.
         Without::Promise => Leaf { promised: false, ..leaf },
@@ -202,8 +202,8 @@ pub(crate) fn start(secrets: usize, has: Bundle, leaf: Option<Leaf>) -> Installe
 }
 
 /// What is in flight to a validation secret.
-pub(crate) fn in_flight(holder: &Installed, secret: usize) -> Option<Trust> {
-    holder.trust.get(&TRUST[secret])?.in_flight.as_ref().map(Trust::taken)
+pub(crate) fn in_flight(holder: &Installed, secret: usize) -> Option<&TrustView> {
+    holder.trust.get(&TRUST[secret])?.in_flight.as_ref()
 }
 
 fn identity() -> SpiffeId {

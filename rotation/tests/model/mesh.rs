@@ -3,7 +3,7 @@
 use rotation::{Mode, State};
 
 use crate::entities::{
-    Bundle, C, EVERY, Handshake, Leaf, Member, OWN, P, Q, Request, Root, Row, Side, Trust,
+    BOTH, Bundle, C, EVERY, Handshake, Leaf, Member, P, Q, Request, Root, Roots, Row, Side, Trust,
 };
 use crate::holder;
 use crate::install::Installed;
@@ -72,6 +72,8 @@ pub(crate) enum Without {
     Recovery,
     /// A distrusted root goes by a word, whoever has leaves of it.
     GoesByItsGate,
+    /// What a proxy acknowledged it is taken to be able to verify.
+    Probe,
 }
 
 /// The backup that the replica is restored from.
@@ -111,7 +113,9 @@ pub(crate) enum Further {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Distrusts {
     No,
-    /// Either root, while the new one takes the place of the old.
+    /// The standby root that is there from the start, which may be promoted and dropped.
+    Standby,
+    /// Any root, while the new one takes the place of the old.
     InRotation,
     /// The same, and the new root comes as a standby root, which may be promoted and dropped.
     WithStandby,
@@ -121,7 +125,7 @@ impl Distrusts {
     /// How the new root comes.
     const fn mode(self) -> Mode {
         match self {
-            Self::No | Self::InRotation => Mode::Auto,
+            Self::No | Self::Standby | Self::InRotation => Mode::Auto,
             Self::WithStandby => Mode::Standby,
         }
     }
@@ -187,6 +191,19 @@ pub(crate) struct Setting {
     pub(crate) distrusts: Distrusts,
     /// Whether that operator also takes such a word back, each once at any time.
     pub(crate) takes_back: bool,
+    /// Whether there is a standby root from the start, which every bundle has.
+    pub(crate) standby: bool,
+    /// Whether the second proxy has a listener, which is probed, and cannot verify the new root until it is replaced.
+    pub(crate) unable: bool,
+}
+
+impl Setting {
+    /// The roots that are trusted from the start besides the one that signs.
+    pub(crate) fn others(&self) -> Roots {
+        let further = if self.further.is_trusted() { Root::F.bit() } else { 0 };
+        let standby = if self.standby { Root::S.bit() } else { 0 };
+        further | standby
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -234,9 +251,20 @@ pub(crate) struct World {
     pub(crate) namings: u8,
     /// A proxy was given trust that neither only grew nor only shrank, or a bundle was.
     pub(crate) swapped: bool,
+    /// The last bundle with which the second proxy's listener was probed; and whether it verified a leaf of the new root.
+    pub(crate) probed: Option<Probed>,
+    /// The roots of the bundles by number, where there is a standby root from the start; 0 if there was none of that number.
+    pub(crate) bundles: [Roots; 16],
     /// Restores that are left; and the bundle that an agent said it holds when the record had none of that number.
     pub(crate) restores: u8,
     pub(crate) heard: Option<Bundle>,
+}
+
+/// What a probe saw.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Probed {
+    pub(crate) sequence: u8,
+    pub(crate) verified: bool,
 }
 
 impl World {
@@ -247,7 +275,7 @@ impl World {
             record: Kept::record(distributing(
                 setting.distrusts.mode(),
                 setting.bound,
-                setting.further.is_trusted(),
+                setting.others(),
             )),
             tick: 0,
             ahead: 0,
@@ -269,6 +297,8 @@ impl World {
             named: setting.further.is_trusted(),
             namings: u8::from(matches!(setting.further, Further::Leaves | Further::Comes)),
             swapped: false,
+            probed: None,
+            bundles: bundles(setting),
             restores: u8::from(setting.restored != Restored::No),
             heard: None,
         }
@@ -278,6 +308,22 @@ impl World {
     pub(crate) fn bundle(&self) -> Bundle {
         let roots = self.record.bundle().into_keys().map(|id| Root::of(id).bit()).sum();
         Bundle { sequence: u8::try_from(self.record.sequence.0).unwrap(), roots }
+    }
+
+    /// Whether that is a bundle of this mesh, and not a union of two.
+    pub(crate) fn is_bundle(&self, bundle: Bundle) -> bool {
+        match self.bundles[1] {
+            0 => bundle.roots & BOTH != BOTH || bundle.sequence == 2,
+            _ => self.bundles[usize::from(bundle.sequence)] == bundle.roots,
+        }
+    }
+
+    /// Notes the bundle that is decided, where that is done.
+    pub(crate) fn note_bundle(&mut self) {
+        if self.bundles[1] != 0 {
+            let bundle = self.bundle();
+            self.bundles[usize::from(bundle.sequence)] = bundle.roots;
+        }
     }
 
     /// The replica's wall clock.
@@ -376,13 +422,14 @@ fn joined(setting: &Setting, member: usize, rows: &mut Vec<Row>) -> Member {
         _ => FAR,
     };
     let other = Bundle { sequence: 2, roots: Root::A.bit() };
-    let first = Bundle::first(setting.further.is_trusted());
+    let first = Bundle::first(setting.others());
     let refuses = member == Q && setting.refuses == Refuses::OtherOfThatNumber;
     let has = Trust::of(if refuses { other } else { first });
     let trust = [has, if member == Q && setting.secrets == 2 { has } else { Trust::NONE }];
+    let unable = member == Q && setting.unable;
     let absent = if member == C { setting.client_leaf == 0 } else { setting.joiner && member == Q };
     if absent {
-        return Member { trust, leaf: None };
+        return Member { trust, leaf: None, unable };
     }
     let row = u8::try_from(rows.len()).unwrap();
     let own = member == Q && setting.secrets == 0;
@@ -397,7 +444,18 @@ fn joined(setting: &Setting, member: usize, rows: &mut Vec<Row>) -> Member {
         ended: false,
         segment: u8::from(member == C),
     });
-    Member { trust, leaf: Some(Leaf { root: Root::A, end, row, born: 1, promised }) }
+    Member { trust, leaf: Some(Leaf { root: Root::A, end, row, born: 1, promised }), unable }
+}
+
+/// Bundles are told apart by what was decided only where two own roots are not always a union.
+fn bundles(setting: &Setting) -> [Roots; 16] {
+    let mut bundles = [0; 16];
+    if setting.standby {
+        let others = setting.others();
+        bundles[1] = Bundle::first(others).roots;
+        bundles[2] = BOTH | others;
+    }
+    bundles
 }
 
 fn agent(setting: &Setting, proxy: usize, member: &Member) -> Agent {
@@ -416,4 +474,5 @@ fn agent(setting: &Setting, proxy: usize, member: &Member) -> Agent {
     }
 }
 
-const _: () = assert!(OWN == Root::A.bit() | Root::B.bit() && EVERY == OWN | Root::F.bit());
+const _: () =
+    assert!(BOTH == Root::A.bit() | Root::B.bit() && EVERY == BOTH | Root::F.bit() | Root::S.bit());

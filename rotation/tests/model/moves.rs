@@ -60,6 +60,7 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(Move, World)> {
     let mut all = next.all;
     for (_, next) in &mut all {
         next.swapped |= is_swapped(world.bundle(), next.bundle());
+        next.note_bundle();
         add_handshakes(world, setting, next);
         next.forget_rows();
     }
@@ -86,7 +87,7 @@ fn former(world: &World, setting: &Setting) -> Option<Snapshot> {
     let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
     let is_out = !world.record.pending.iter().any(|pending| owed(&pending.effect));
     let first = phase.bundle.generation.0 - 1;
-    (!is_out).then_some((first, Bundle::first(setting.further.is_trusted())))
+    (!is_out).then_some((first, Bundle::first(setting.others())))
 }
 
 /// A request takes a snapshot. An agent says what it has stored, and gets no leaf if that is not the snapshot's bundle.

@@ -35,6 +35,8 @@ pub(crate) const PLAIN: Setting = Setting {
     restored: Restored::No,
     distrusts: Distrusts::No,
     takes_back: false,
+    standby: false,
+    unable: false,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
@@ -242,4 +244,16 @@ fn a_wall_clock_that_steps_ends_no_row_and_opens_no_gate() {
         setting,
         &[Without::BothClocks, Without::ClockFence, Without::ClockMark],
     );
+}
+
+#[test]
+fn a_proxy_that_cannot_verify_the_new_root_keeps_the_trust_gate_closed_whatever_it_acknowledged() {
+    let setting = Setting { unable: true, ticks: 0, ..PLAIN };
+    checked("unable", setting, &[Without::Probe]);
+}
+
+#[test]
+fn a_third_own_root_is_led_like_any_other() {
+    let setting = Setting { standby: true, distrusts: Distrusts::Standby, ticks: 0, ..PLAIN };
+    checked("three roots", setting, &[Without::TrustGate, Without::LeafGate]);
 }

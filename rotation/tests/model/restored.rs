@@ -30,7 +30,7 @@ fn restore(world: &World, setting: &Setting) -> Option<World> {
     let backup = match (setting.restored, &world.record.phase) {
         (Restored::Former, Phase::Distributing(_)) => signing(setting.bound),
         (Restored::SameBundle, Phase::Distributing(_) | Phase::Draining(_)) => {
-            distributing(Mode::Auto, setting.bound, false)
+            distributing(Mode::Auto, setting.bound, 0)
         }
         _ => return None,
     };

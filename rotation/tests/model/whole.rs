@@ -73,6 +73,14 @@ const STANDBY: Setting = Setting {
 const TAKEN_BACK: Setting =
     Setting { ticks: 0, distrusts: Distrusts::WithStandby, takes_back: true, ..PLAIN };
 
+/// Three roots of our own: a standby root is in every bundle from the start; any of the three is distrusted at any time, that one
+/// is promoted and dropped, and an agent restarts.
+const THREE_ROOTS: Setting = Setting { standby: true, ..DISTRUST };
+
+/// A proxy whose listener is probed, that cannot verify the new root until it is replaced, with handshakes in flight, a restart
+/// of an agent, and an operator who holds, resumes, aborts, rolls back and goes forward.
+const UNABLE: Setting = Setting { unable: true, agent_crashes: 1, ticks: 1, ..OPERATOR };
+
 /// Rows of the transition table that no walk takes, and why; `rotation/tests/machine` has a script for each.
 const NOT_WALKED: [(Row, &str); 8] = [
     (("staging", "abort_requested", "steady"), "a walk starts when the new root is in the bundle"),
@@ -109,8 +117,15 @@ fn all() -> Vec<Space> {
             ("distrust", DISTRUST),
             ("standby", STANDBY),
             ("taken back", TAKEN_BACK),
+            ("three roots", THREE_ROOTS),
         ],
-        &[("restarts", RESTARTS), ("operator", OPERATOR), ("stops", STOPS), ("clock", CLOCK)],
+        &[
+            ("restarts", RESTARTS),
+            ("operator", OPERATOR),
+            ("stops", STOPS),
+            ("clock", CLOCK),
+            ("unable", UNABLE),
+        ],
     ];
     thread::scope(|scope| {
         let walks = lists.map(|list| {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::entities::{Root, Roots};
 use rotation::{
     Der, Event, FurtherEntry, FurtherRoot, Mode, Phase, Policy, PreparedRoot, RequestId, SegmentId,
     SignedIssuer, State, invariants, step,
@@ -140,21 +141,34 @@ pub(crate) fn signing(bound: i64) -> State {
     after(State::uninitialised(TrustDomain::parse("example.org").unwrap()), &events)
 }
 
-/// The same; B has just been put into bundle 2, which is not out yet. Both bundles may have a further root.
-pub(crate) fn distributing(mode: Mode, bound: i64, further: bool) -> State {
+fn brought(state: State, mode: Mode, name: &str) -> State {
+    let id = format!("r{name}");
     let events = [
         Event::RotationRequested {
-            request_id: request("r"),
+            request_id: request(&id),
             authority: "main".parse().unwrap(),
             mode,
             stage_again: None,
         },
-        prepared("r", "B"),
-        signed("r", "B"),
+        prepared(&id, name),
+        signed(&id, name),
     ];
-    let mut state = after(signing(bound), &events);
+    let state = after(state, &events);
     assert!(matches!(state.phase, Phase::Distributing(_)));
-    if further {
+    state
+}
+
+/// The same; B has just been put into bundle 2, which is not out yet. Both bundles may have a further root and a standby root.
+pub(crate) fn distributing(mode: Mode, bound: i64, others: Roots) -> State {
+    let mut state = signing(bound);
+    if others & Root::S.bit() != 0 {
+        let id = root("S");
+        let standby = brought(state.clone(), Mode::Standby, "S").roots.remove(&id).unwrap();
+        state.roots.insert(id, standby);
+        assert_eq!(invariants::check(&state), Ok(()));
+    }
+    let mut state = brought(state, mode, "B");
+    if others & Root::F.bit() != 0 {
         state.further.insert(root("F"), trusted_further());
         assert_eq!(invariants::check(&state), Ok(()));
     }

@@ -264,4 +264,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
         walk: "every_validation_secret_has_its_own_word",
     },
+    Mutant {
+        protection: "acknowledged is not able: the trust gate waits for a proxy that cannot verify",
+        file: GATES,
+        edits: &[Edit {
+            from: "if self.evidence.unable > 0 && self.deadline.is_none() {",
+            to: "if false && self.evidence.unable > 0 {",
+        }],
+        walk: "a_proxy_that_cannot_verify_the_new_root_keeps_the_trust_gate_closed_whatever_it_acknowledged",
+    },
+    Mutant {
+        protection: "a distrusted root never comes to sign",
+        file: "rotation/src/step/guards.rs",
+        edits: &[Edit {
+            from: "state.roots.get(&root).is_some_and(|entry| entry.tainted)",
+            to: "state.roots.get(&root).is_some_and(|entry| entry.tainted && false)",
+        }],
+        walk: "no_state_follows_in_which_a_distrusted_root_comes_to_sign_or_into_the_bundle",
+    },
+    Mutant {
+        protection: "a distrusted root is cut off only when another one signs",
+        file: "rotation/src/step/distrust.rs",
+        edits: &[Edit {
+            from: "Phase::Draining(phase) if phase.from == root && !signer_changes(state) => phase,",
+            to: "Phase::Draining(phase) if phase.from == root || !signer_changes(state) => phase,",
+        }],
+        walk: "a_distrusted_root_is_cut_off_only_by_a_word_that_is_kept_and_only_when_another_one_signs",
+    },
+    Mutant {
+        protection: "a standby root that may have signed is not dropped while its leaves may live",
+        file: "rotation/src/step/standby.rs",
+        edits: &[Edit {
+            from: "entry.horizon.filter(|_| entry.signed_since_staged())",
+            to: "entry.horizon.filter(|_| false && entry.signed_since_staged())",
+        }],
+        walk: "a_standby_root_goes_without_a_gate_and_only_when_nothing_else_is_under_way",
+    },
 ];

@@ -77,7 +77,7 @@ impl World {
     pub(super) fn start(setting: &Setting) -> Self {
         let record = record(setting);
         // What the members have is from former segments, long read; nothing is served yet from the record of now.
-        let first = Bundle::first(false);
+        let first = Bundle::first(0);
         let rows = vec![Row {
             member: P,
             root: Root::A,
