@@ -12,7 +12,7 @@ mod settings;
 
 pub(crate) use settings::CaAddress;
 pub(crate) use settings::Entitlements;
-pub use settings::{AgentConfig, Attestation, Limits, NodeConfig, WorkloadConfig};
+pub use settings::{AdminAddress, AgentConfig, Attestation, Limits, NodeConfig, WorkloadConfig};
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,18 @@ impl AgentConfig {
         for workload in self.workloads.iter().filter(|workload| !workload.listeners.is_empty()) {
             let known = all.entry(workload.spiffe_id.clone()).or_default();
             known.extend(workload.listeners.iter().cloned());
+            known.sort_unstable();
+            known.dedup();
+        }
+        all
+    }
+
+    /// The admin endpoints of the Envoys of each identity that has any.
+    pub(crate) fn envoy_admins(&self) -> BTreeMap<SpiffeId, Vec<AdminAddress>> {
+        let mut all: BTreeMap<SpiffeId, Vec<AdminAddress>> = BTreeMap::new();
+        for workload in self.workloads.iter().filter(|workload| !workload.envoy_admin.is_empty()) {
+            let known = all.entry(workload.spiffe_id.clone()).or_default();
+            known.extend(workload.envoy_admin.iter().cloned());
             known.sort_unstable();
             known.dedup();
         }
@@ -137,6 +149,26 @@ mod tests {
         let entitled = config.entitlements();
         assert_eq!(entitled.of(1000)[0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
         assert!(config.workloads()[1].prewarm);
+    }
+
+    #[test]
+    fn admin_endpoints_are_addresses_or_sockets_and_each_is_named_once() {
+        let with =
+            |list: &str| AgentConfig::parse(&format!("{GOOD}\n        envoy_admin = {list}"));
+        let config = with(r#"["127.0.0.1:9901", "unix:/run/envoy/admin.sock"]"#).unwrap();
+        let admins = config.envoy_admins();
+        assert_eq!(admins.len(), 1, "the last workload has them");
+        let told: Vec<String> = admins.values().flatten().map(ToString::to_string).collect();
+        assert_eq!(told, ["127.0.0.1:9901", "unix:/run/envoy/admin.sock"]);
+        for (list, why) in [
+            (r#"["9901"]"#, "neither `host:port` nor `unix:/path`"),
+            (r#"["unix:admin.sock"]"#, "neither `host:port` nor `unix:/path`"),
+            (r#"["http://127.0.0.1:9901/stats"]"#, "neither `host:port` nor `unix:/path`"),
+            (r#"["[::1]:9901", "[::1]:9901"]"#, "is listed twice"),
+        ] {
+            let said = with(list).unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains("workload 2: envoy_admin"), "{said}");
+        }
     }
 
     #[test]

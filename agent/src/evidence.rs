@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::banyan::agent::v1 as wire;
-use trust::{Sequence, Serial};
+use trust::{Sequence, Serial, SpiffeId};
 
+use crate::counted::Counted;
 use crate::holders::Holder;
 use crate::install::HeldLeaf;
 use crate::probed::Seen;
@@ -20,6 +21,8 @@ pub(crate) struct Evidence {
     pub(crate) applied: BTreeMap<Serial, Applied>,
     /// What was seen at the listeners of the holders of each leaf.
     pub(crate) probed: BTreeMap<Serial, Seen>,
+    /// What Envoys count of handshakes. No evidence: it opens no gate.
+    pub(crate) counted: BTreeMap<SpiffeId, Counted>,
     /// Serials whose keys are gone.
     pub(crate) released: BTreeSet<Serial>,
     /// What is refused now: by the holder of a leaf, or by this agent.

@@ -13,6 +13,7 @@
 //! | what is durable before anybody is told: bundles, those of other trust domains, holders | `bundle_store`, `foreign`, `holders` |
 //! | the order in which a holder gets trust and leaves; pure | `install` |
 //! | whether proxies can verify the root that shall sign | `probe`, `probed` |
+//! | what its Envoys count of handshakes | `envoy_admin`, `counted` |
 //! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
 //! | which Pod of the node a caller runs in, of an agent of a node | `pods`, `node` |
@@ -25,6 +26,8 @@ mod backoff;
 mod bundle_store;
 mod ca_client;
 pub mod config;
+mod counted;
+mod envoy_admin;
 pub mod envoy_config;
 mod evidence;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use trust::{Chain, Clock, Randomness, Serial, Timestamp};
 use crate::bundle_store::{BundleStore, BundleStoreError};
 use crate::ca_client::{Addresses, CaClient};
 use crate::config::AgentConfig;
+use crate::envoy_admin::AdminReader;
 use crate::evidence::Evidence;
 use crate::foreign::{ForeignStore, ForeignStoreError};
 use crate::holders::{Account, HolderFile, HolderFileError};
@@ -328,6 +329,11 @@ fn spawn(
         leaves,
         wanted,
     };
+    let reader = AdminReader {
+        config: Arc::clone(&config),
+        clock: Arc::clone(&member.clock),
+        hub: handle.clone(),
+    };
     let uplink = Uplink {
         probes,
         comeback: Duration::ZERO,
@@ -349,6 +355,7 @@ fn spawn(
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
     tasks.spawn(prober.run(stop.clone()));
+    tasks.spawn(reader.run(stop.clone()));
     let local = Local::new(status.clone(), Arc::clone(&config));
     let attestor = node.as_ref().map_or(Attestor::Users, OfNode::attestor);
     if let Some(node) = node {

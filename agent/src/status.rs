@@ -116,6 +116,8 @@ pub(crate) enum Condition {
     Banned,
     /// What changes of the Pods of the node is not heard.
     PodsUnknown,
+    /// The admin endpoint of an Envoy gives no good answer.
+    CountersUnread,
 }
 
 impl Condition {
@@ -133,6 +135,7 @@ impl Condition {
             Self::HoldersNotStored => "holders not stored",
             Self::Banned => "banned",
             Self::PodsUnknown => "Pods not known",
+            Self::CountersUnread => "counters of Envoy not read",
         }
     }
 }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer};
 use trust::{SpiffeId, TrustDomain};
 
 use super::node::Kubernetes;
-use super::settings::{AgentConfig, Attestation, CaAddress, Limits, WorkloadConfig};
+use super::settings::{AdminAddress, AgentConfig, Attestation, CaAddress, Limits, WorkloadConfig};
 
 /// Longest path that a Unix socket address takes (`sun_path`, less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
 /// Most addresses of one CA. A name with many addresses is one of them.
 const CA_ADDRESSES_MAX: usize = 16;
-/// Most listeners of one workload.
+/// Most listeners of one workload, and most admin endpoints.
 const LISTENERS_MAX: usize = 64;
 
 #[derive(Deserialize)]
@@ -74,6 +74,8 @@ struct Workload {
     prewarm: bool,
     #[serde(default)]
     listeners: Vec<String>,
+    #[serde(default)]
+    envoy_admin: Vec<String>,
 }
 
 /// A number, or "any".
@@ -242,6 +244,16 @@ fn host_of(address: &str) -> Option<String> {
     good.then(|| host.trim_matches(['[', ']']).to_owned())
 }
 
+fn admin_address(text: &str) -> Option<AdminAddress> {
+    match text.strip_prefix("unix:") {
+        Some(path) if Path::new(path).is_absolute() && path.len() <= SOCKET_PATH_MAX => {
+            Some(AdminAddress::Unix(PathBuf::from(path)))
+        }
+        Some(_) => None,
+        None => host_of(text).map(|_| AdminAddress::Tcp(text.to_owned())),
+    }
+}
+
 fn absolute(name: &str, path: &Path, problems: &mut Vec<String>) {
     if !path.is_absolute() {
         problems.push(format!("{name}: {} is not an absolute path", path.display()));
@@ -312,11 +324,27 @@ fn workloads(
         if workload.listeners.len() > LISTENERS_MAX {
             refuse(format!("listeners: more than {LISTENERS_MAX} addresses"));
         }
+        let mut envoy_admin = Vec::new();
+        for address in &workload.envoy_admin {
+            match admin_address(address) {
+                Some(admin) if envoy_admin.contains(&admin) => {
+                    refuse(format!("envoy_admin: `{address}` is listed twice"));
+                }
+                Some(admin) => envoy_admin.push(admin),
+                None => refuse(format!(
+                    "envoy_admin: `{address}` is neither `host:port` nor `unix:/path`"
+                )),
+            }
+        }
+        if envoy_admin.len() > LISTENERS_MAX {
+            refuse(format!("envoy_admin: more than {LISTENERS_MAX} addresses"));
+        }
         let entry = WorkloadConfig {
             uid: workload.uid,
             spiffe_id,
             prewarm: workload.prewarm,
             listeners: workload.listeners.clone(),
+            envoy_admin,
         };
         if all.iter().any(|other| other.uid == entry.uid && other.spiffe_id == entry.spiffe_id) {
             let whose = entry.uid.map_or_else(|| "any uid".to_owned(), |uid| format!("uid {uid}"));

@@ -1,6 +1,7 @@
 //! What an agent is told: made only by reading and checking its file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,27 @@ pub struct WorkloadConfig {
     /// Listeners of the processes that hold the leaf, `host:port`, one of each process. The agent shakes hands with them where a
     /// rotation asks whether proxies can verify the new root. Default: none.
     pub listeners: Vec<String>,
+    /// Admin endpoints of the Envoys that hold the leaf, one of each process. The agent reads there how many handshakes succeed and
+    /// fail. Default: none.
+    pub envoy_admin: Vec<AdminAddress>,
+}
+
+/// Where the admin endpoint of an Envoy is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminAddress {
+    /// `host:port`.
+    Tcp(String),
+    /// A Unix socket, written `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The node whose Pods an agent serves, and how it learns of them.

@@ -9,6 +9,7 @@ use trust::{Bundle, Serial, SpiffeId, Timestamp};
 
 use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
+use crate::counted::Counted;
 use crate::foreign::{Bundles, ForeignRefused};
 use crate::pods::KnownPod;
 use crate::probed::Seen;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
     /// What was seen at the listeners of each identity, as it is now.
     Probed(BTreeMap<SpiffeId, Seen>),
+    /// What the Envoys of each identity count of handshakes, as it is now.
+    Counted(BTreeMap<SpiffeId, Counted>),
     /// Leaves that no holder shall have any more, each until it is over.
     Revoke(Vec<(Serial, Timestamp)>),
     /// The agent ends in order.

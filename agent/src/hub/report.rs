@@ -51,6 +51,7 @@ impl Hub {
             bundle: bundle.map(|bundle| (bundle.sequence(), bundle.digest().as_bytes().to_vec())),
             held: self.serials.live.keys().copied().collect(),
             probed: self.probed(&claims),
+            counted: self.counted.clone(),
             applied: claims,
             released: self.serials.released.keys().copied().collect(),
             refusing: self.refusing(),

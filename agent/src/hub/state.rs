@@ -16,6 +16,7 @@ use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
 use crate::config::{AgentConfig, Entitlements};
+use crate::counted::Counted;
 use crate::evidence::Evidence;
 use crate::foreign::{Bundles, ForeignStore};
 use crate::holders::{Account, HolderFile, Holders};
@@ -86,6 +87,8 @@ pub(crate) struct Hub {
     pub(super) listening: BTreeSet<SpiffeId>,
     /// What was seen there.
     pub(super) seen: BTreeMap<SpiffeId, Seen>,
+    /// What their Envoys count of handshakes.
+    pub(super) counted: BTreeMap<SpiffeId, Counted>,
     /// Bundles of other trust domains that are not durable yet.
     pub(super) foreign_heard: Option<Bundles>,
     /// See [`Account::silent_until`].
@@ -162,6 +165,7 @@ impl Hub {
             doubts: Doubts::default(),
             listening,
             seen: BTreeMap::new(),
+            counted: BTreeMap::new(),
             foreign_heard: None,
             silent_until,
             leaving: false,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::agent_message::Message as Up;
-use trust::{Serial, Timestamp};
+use trust::{Serial, SpiffeId, Timestamp};
 
+use crate::counted::Counted;
 use crate::evidence::{Applied, Evidence};
 use crate::probed::Seen;
 
@@ -14,6 +15,8 @@ pub(super) const ROWS_MAX: usize = 1024;
 
 /// Rows in one message that have a text each.
 const PROBED_MAX: usize = 128;
+/// Identities in one message, each with what its Envoys count.
+const COUNTED_MAX: usize = 64;
 
 /// What was said on this stream.
 #[derive(Default)]
@@ -23,6 +26,7 @@ pub(super) struct Said {
     own: Option<Serial>,
     applied: BTreeMap<Serial, Applied>,
     probed: BTreeMap<Serial, Seen>,
+    counted: BTreeMap<SpiffeId, Counted>,
     released: BTreeSet<Serial>,
     nacks: u64,
     /// Not said yet on this stream.
@@ -74,6 +78,17 @@ impl Said {
         messages.extend(
             probed.chunks(PROBED_MAX).map(|rows| Up::Probed(wire::Probed { rows: rows.to_vec() })),
         );
+        let counted: Vec<wire::HandshakeCount> = evidence
+            .counted
+            .iter()
+            .filter(|(identity, counted)| self.counted.get(*identity) != Some(*counted))
+            .map(|(identity, counted)| counted.wire(identity))
+            .collect();
+        messages.extend(
+            counted
+                .chunks(COUNTED_MAX)
+                .map(|counts| Up::Handshakes(wire::HandshakeCounts { counts: counts.to_vec() })),
+        );
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
         if self.refusing.as_ref() != Some(&evidence.refusing) {
@@ -86,6 +101,7 @@ impl Said {
         }
         self.applied.clone_from(&evidence.applied);
         self.probed.clone_from(&evidence.probed);
+        self.counted.clone_from(&evidence.counted);
         self.released.clone_from(&evidence.released);
         self.nacks = evidence.health.nacks;
         messages

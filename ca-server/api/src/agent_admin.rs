@@ -96,6 +96,9 @@ impl AgentAdmin {
         );
         for agent in &ruled.agents {
             self.ca.sessions.judge_again(agent);
+            if ruling == Ruling::Remove {
+                self.ca.handshakes.forget(agent);
+            }
         }
         if !leaves.is_empty() {
             answer.forgotten_leaves = leaf::forget(&self.ca, &leaves, &word).await?;

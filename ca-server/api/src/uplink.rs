@@ -54,6 +54,8 @@ const PROBING_MAX: usize = 1_024;
 /// Refusals of one agent that are kept.
 const REFUSING_MAX: usize = 64;
 
+mod handshakes;
+
 struct Uplink {
     ca: Arc<Ca>,
     call: Call,
@@ -260,6 +262,7 @@ impl Uplink {
             Some(Said::Nack(nack)) => self.nack(&nack),
             Some(Said::Release(release)) => self.release(&release).await,
             Some(Said::Probed(probed)) => self.probed(&probed).await,
+            Some(Said::Handshakes(counts)) => self.handshakes(&counts),
             Some(Said::Health(_)) => self.session.note(now, |_| {}),
             // Of a newer agent.
             None => {}

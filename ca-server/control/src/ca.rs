@@ -27,6 +27,7 @@ use crate::clock::GuardedClock;
 use crate::evidence::EvidenceReader;
 use crate::federated::Federated;
 use crate::findings::Findings;
+use crate::handshakes::Handshakes;
 use crate::hierarchy::{Downstreams, Upstreams};
 use crate::hush::Hush;
 use crate::levels::Levels;
@@ -100,6 +101,8 @@ pub struct Ca {
     pub authority_drift: watch::Receiver<Drifts>,
     /// Whether agents are asked to probe their proxies, and what with.
     pub probing: Probing,
+    /// What proxies count of their handshakes.
+    pub handshakes: Handshakes,
     /// Neighbors of the configuration.
     pub neighbors: BTreeSet<String>,
     /// What is wrong with them.

@@ -58,6 +58,7 @@ pub mod front;
 pub mod further;
 pub mod further_roots;
 pub mod gauges;
+pub mod handshakes;
 pub mod hear;
 pub mod hierarchy;
 pub mod hush;

@@ -6,6 +6,7 @@ use registry::ListedAgent;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
+use crate::handshakes::HandshakeTally;
 
 /// Agents in one answer of `status`.
 pub const EXCERPT_MAX: usize = 100;
@@ -55,6 +56,8 @@ pub struct AgentView {
     pub joined_as: Option<String>,
     /// Whether its name is banned.
     pub banned: bool,
+    /// What the proxies of its identities count of handshakes, where it reads that.
+    pub handshakes: Vec<(SpiffeId, HandshakeTally)>,
 }
 
 impl AgentView {
@@ -75,6 +78,7 @@ impl AgentView {
             registered_at: row.registered,
             joined_as: row.caller,
             banned,
+            handshakes: ca.handshakes.of_agent(&name),
             name,
         }
     }

@@ -136,6 +136,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         refusals: Refusals::default(),
         authority_drift,
         probing: Probing::default(),
+        handshakes: Default::default(),
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
         federated,

@@ -71,6 +71,9 @@ pub struct AgentListOptions {
     /// List the names that are banned, with who did it and why
     #[arg(long, conflicts_with = "acts")]
     pub banned: bool,
+    /// List what the Envoys of agents' workloads count of handshakes
+    #[arg(long, conflicts_with_all = ["acts", "banned"])]
+    pub handshakes: bool,
     /// List what operators did to agents, oldest first
     #[arg(long)]
     pub acts: bool,

@@ -11,6 +11,7 @@ use trust::SpiffeId;
 use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::{config_file, logs, verbs};
 
+mod handshakes;
 mod registered;
 mod status;
 

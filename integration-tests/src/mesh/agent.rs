@@ -105,6 +105,12 @@ impl TestAgent {
         self
     }
 
+    /// Reads the counters of an Envoy of who holds the last identity, at `host:port` or `unix:/path`. Call it after that; it counts
+    /// from the next start.
+    pub fn reads_counters_at(&mut self, admin: &str) {
+        let _ = writeln!(self.config, "envoy_admin = [\"{admin}\"]");
+    }
+
     /// Waits so long for a listener that tells nothing. Call it first.
     #[must_use]
     pub fn with_patience(mut self, patience: &str) -> Self {

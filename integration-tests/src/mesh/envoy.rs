@@ -172,6 +172,11 @@ impl Envoy {
         self.inbound
     }
 
+    /// Its admin endpoint.
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Its process id, as the agent sees it.
     pub fn pid(&self) -> Option<i32> {
         self.child.id().and_then(|pid| i32::try_from(pid).ok())

@@ -1,6 +1,7 @@
 //! Real Envoys below real agents: mutual TLS between them, renewals under traffic, restarts and ends.
 #![forbid(unsafe_code)]
 
+mod counters;
 mod evidence;
 mod federated;
 mod federation;

@@ -242,7 +242,7 @@ impl ::prost::Name for IssueResponse {
 /// Agent to CA.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -263,6 +263,8 @@ pub mod agent_message {
         Refusals(super::Refusals),
         #[prost(message, tag = "7")]
         Probed(super::Probed),
+        #[prost(message, tag = "8")]
+        Handshakes(super::HandshakeCounts),
     }
 }
 impl ::prost::Name for AgentMessage {
@@ -412,6 +414,58 @@ impl ::prost::Name for ProbedRow {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.ProbedRow".into()
+    }
+}
+/// What the Envoys of this agent's workloads count, for identities whose counts changed since they were said on this stream. It opens no
+/// gate. A server that does not know it skips it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HandshakeCounts {
+    #[prost(message, repeated, tag = "1")]
+    pub counts: ::prost::alloc::vec::Vec<HandshakeCount>,
+}
+impl ::prost::Name for HandshakeCounts {
+    const NAME: &'static str = "HandshakeCounts";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.HandshakeCounts".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.HandshakeCounts".into()
+    }
+}
+/// One identity. The numbers are sums over its Envoys' listeners and upstream clusters since the agent began to look, and do not go back
+/// while `since` is the same.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandshakeCount {
+    /// One that the agent is entitled to.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// When the agent began to look, in seconds since the Unix epoch.
+    #[prost(int64, tag = "2")]
+    pub since: i64,
+    /// Handshakes that succeeded (`ssl.handshake`).
+    #[prost(uint64, tag = "3")]
+    pub handshakes: u64,
+    /// Those that failed for another reason than the peer's certificate (`ssl.connection_error`); a peer that refused ours is among them.
+    #[prost(uint64, tag = "4")]
+    pub connection_errors: u64,
+    /// Peers whose certificate was refused, or that had none (`ssl.fail_verify_*`).
+    #[prost(uint64, tag = "5")]
+    pub refused_peers: u64,
+    /// Admin endpoints that are asked, and of those how many gave no good answer last.
+    #[prost(uint32, tag = "6")]
+    pub endpoints: u32,
+    #[prost(uint32, tag = "7")]
+    pub silent_endpoints: u32,
+}
+impl ::prost::Name for HandshakeCount {
+    const NAME: &'static str = "HandshakeCount";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.HandshakeCount".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.HandshakeCount".into()
     }
 }
 /// A holder refused a secret, or a leaf could not be used.

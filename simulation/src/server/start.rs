@@ -244,6 +244,7 @@ async fn serve(
         refusals: control::refusals::Refusals::default(),
         authority_drift: watch::channel(BTreeMap::new()).1,
         probing: Default::default(),
+        handshakes: Default::default(),
         neighbors: BTreeSet::new(),
         neighbor_troubles: watch::channel(BTreeMap::new()).1,
         federated: Federated {

@@ -1,12 +1,13 @@
 //! A running CA, its roots and its agents as messages.
 
 use proto::banyan::admin::v1::{
-    Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
-    StatusResponse,
+    Agent as AgentMessage, HandshakeTally as TallyMessage, Issuer as IssuerMessage,
+    Ledger as LedgerMessage, Root as RootMessage, StatusResponse,
 };
-use trust::Timestamp;
+use trust::{SpiffeId, Timestamp};
 
 use super::rotation::ending;
+use control::handshakes::HandshakeTally;
 use control::roots::{IssuerView, RootView};
 use control::roster::AgentView;
 use control::status::{LedgerFigures, Status};
@@ -14,7 +15,11 @@ use control::status::{LedgerFigures, Status};
 /// The whole state in one message.
 pub(crate) fn status(status: Status) -> StatusResponse {
     let (state, roster) = (&status.state, status.roster);
-    let shown = |view: AgentView| AgentMessage { identities: Vec::new(), ..agent(view) };
+    let shown = |view: AgentView| AgentMessage {
+        identities: Vec::new(),
+        handshakes: Vec::new(),
+        ..agent(view)
+    };
     StatusResponse {
         trust_domain: state.trust_domain.to_string(),
         replica: status.replica,
@@ -84,7 +89,21 @@ pub(crate) fn agent(agent: AgentView) -> AgentMessage {
         registered_at: agent.registered_at.as_secs(),
         joined_as: agent.joined_as.unwrap_or_default(),
         banned: agent.banned,
+        handshakes: agent.handshakes.iter().map(tally).collect(),
         id: agent.id.map_or(agent.name, |id| id.to_string()),
+    }
+}
+
+fn tally((identity, tally): &(SpiffeId, HandshakeTally)) -> TallyMessage {
+    TallyMessage {
+        spiffe_id: identity.to_string(),
+        since: tally.since.as_secs(),
+        seen_at: tally.seen.as_secs(),
+        handshakes: tally.counts.handshakes,
+        connection_errors: tally.counts.connection_errors,
+        refused_peers: tally.counts.refused_peers,
+        endpoints: tally.endpoints,
+        silent_endpoints: tally.silent,
     }
 }
 

@@ -15,6 +15,8 @@ use crate::admin_client;
 use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
 use crate::verbs::replica;
 
+use super::handshakes;
+
 type Client = AgentAdminServiceClient<Channel>;
 
 /// Agents that a preview names.
@@ -30,6 +32,10 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
         return list_acts(&acts(&mut client).await?, options.json);
     }
     let agents = agents(&mut client).await?;
+    if options.handshakes && !options.json {
+        let whose = replica::whose_word(&options.target).await;
+        return output::line(&(handshakes::table(&agents) + &whose));
+    }
     if options.json {
         return output::json(&json!({ "agents": agents.iter().map(as_json).collect::<Vec<_>>() }));
     }
@@ -275,6 +281,7 @@ fn as_json(agent: &Agent) -> Value {
         "nacks": agent.nacks,
         "last_nack": agent.last_nack,
         "build": agent.build,
+        "handshakes": agent.handshakes.iter().map(handshakes::as_json).collect::<Vec<_>>(),
     })
 }
 
