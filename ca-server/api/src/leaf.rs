@@ -198,7 +198,12 @@ impl Leaves {
 
     fn row(&self, serial: &Serial) -> Result<LiveRow, Refusal> {
         let live = self.ca.ledger.find(serial).ok_or_else(|| {
-            let advice = "`banyan leaf list` shows those that are";
+            let advice = match self.ca.replication.is_alone() {
+                true => "`banyan leaf list` shows those that are",
+                false => {
+                    "`banyan leaf list` shows those that are; ask at the server that issued it"
+                }
+            };
             Refusal::advised(
                 Reason::LeafUnknown,
                 format_args!("no leaf {serial} is alive here"),

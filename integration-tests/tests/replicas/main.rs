@@ -8,6 +8,7 @@ mod all;
 mod clock;
 mod crash;
 mod disk;
+mod emergency;
 mod kill;
 mod leaving;
 mod names;
@@ -66,6 +67,8 @@ fn main() -> ExitCode {
         restore::a_start_on_a_restored_state_waits_for_a_store_that_is_away_slow_and_away_again_and_ends_by_itself,
         store::servers_that_start_without_rights_say_what_they_wait_for_and_go_on_once_they_have_them,
         leaving::a_server_that_drains_sends_its_agents_elsewhere_stops_in_order_and_holds_nothing,
+        emergency::who_is_banned_and_what_is_revoked_at_one_server_is_so_at_each,
+        emergency::a_stolen_root_goes_at_each_server_and_nobody_behind_an_agent_notices,
         leaving::a_dead_server_that_is_removed_is_waited_for_no_more_and_a_live_one_is_removed_by_force_alone,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
