@@ -66,6 +66,8 @@ pub(crate) async fn who_is_banned_and_what_is_revoked_at_one_server_is_so_at_eac
     // It is so after a restart too, at whichever server it asks then.
     agent.stop().await;
     agent.start().await?;
+    let mut roots = Subscriber::open(&agent.socket(), "ROOTCA").await?;
+    roots.applied().await?;
     let mut leaf = Subscriber::open(&agent.socket(), "default").await?;
     let told = agent.until("it is banned at that server too", |status| {
         let error = status.workloads.first().and_then(|web| web.last_error.as_ref());
