@@ -59,6 +59,7 @@ impl Effects for PlanEffects {
                     key: key_name(&key)?,
                     // An issuer is renewed without anybody noticing: only the root's end counts here.
                     not_after: entry.not_after,
+                    rehearsal: None,
                 };
                 Ok(Event::IssuerSigned { request_id: request_id.clone(), issuer })
             }

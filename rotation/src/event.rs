@@ -7,8 +7,8 @@ use trust::{BundleDigest, CertificateId, Generation, Root, RootId, Sequence, Tim
 
 use crate::codec;
 use crate::{
-    AuthorityName, Contents, Der, Evidence, FurtherRoot, KeyName, Mode, ReplicaName, RequestId,
-    SegmentId,
+    AuthorityName, Contents, Der, Evidence, FurtherRoot, KeyName, Mode, Rehearsal, ReplicaName,
+    RequestId, SegmentId,
 };
 
 /// Something that happened. Any event may be given again, at any time: what was done once is not done twice.
@@ -387,6 +387,9 @@ pub struct SignedIssuer {
     /// The earliest end in its chain.
     #[serde(with = "codec::seconds")]
     pub not_after: Timestamp,
+    /// What was rehearsed with it. Journals of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
 }
 
 impl Event {

@@ -27,6 +27,7 @@ mod policy;
 mod questions;
 pub mod record;
 mod refusal;
+mod rehearsal;
 mod roots;
 mod segments;
 mod sightings;
@@ -52,6 +53,7 @@ pub use phases::{
 };
 pub use policy::Policy;
 pub use refusal::Refusal;
+pub use rehearsal::Rehearsal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
 pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Der, KeyName, Policy, ReplicaName, RequestId, Taint};
+use crate::{AuthorityName, Der, KeyName, Policy, Rehearsal, ReplicaName, RequestId, Taint};
 
 /// What a root is to the mesh at this time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -198,6 +198,9 @@ pub struct IssuerEntry {
     /// Whose key backend has its key. `None` in a record of a single server: then it is that server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<ReplicaName>,
+    /// What was rehearsed with it before it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
 }
 
 /// A new issuer under the same root, asked for and not yet signed.

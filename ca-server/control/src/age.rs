@@ -104,6 +104,7 @@ mod tests {
             chain: vec![rotation::Der::from(b"i".as_slice())],
             key: "i".parse().unwrap(),
             not_after: NOW.plus(DAY * 900),
+            rehearsal: None,
         };
         [
             Event::BootstrapRequested {

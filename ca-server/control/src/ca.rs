@@ -37,6 +37,7 @@ use crate::neighbors::NeighborTroubles;
 use crate::peers::Peers;
 use crate::probing::Probing;
 use crate::refusals::Refusals;
+use crate::rehearsing::Rehearsing;
 use crate::replication::Replication;
 use crate::seen::Seen;
 
@@ -103,6 +104,8 @@ pub struct Ca {
     pub probing: Probing,
     /// What proxies count of their handshakes.
     pub handshakes: Handshakes,
+    /// How new roots are rehearsed.
+    pub rehearsing: Arc<Rehearsing>,
     /// Neighbors of the configuration.
     pub neighbors: BTreeSet<String>,
     /// What is wrong with them.

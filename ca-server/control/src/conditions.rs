@@ -23,6 +23,7 @@ use crate::further;
 use crate::issuers;
 use crate::leaves;
 use crate::own_issuer;
+use crate::rehearsing;
 use crate::seen;
 
 /// An issuer or root that ends within this time is worth a sentence.
@@ -101,6 +102,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         None => ca.authorities.contains_key(name),
     };
     conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
+    conditions.extend(ca.rehearsing.obstacle());
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let what = trouble.pending.effect.doing();
@@ -147,7 +149,14 @@ pub fn persons(ca: &Ca) -> Vec<String> {
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
     let waiting = waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text));
     let bans = bans::standing(ca, ca.clock.now());
-    waiting.chain(waivers(ca)).chain(bans).chain(issuers::over(ca, &ca.driver.state())).collect()
+    let state = ca.driver.state();
+    let unrehearsed = rehearsing::left_out(&state);
+    waiting
+        .chain(waivers(ca))
+        .chain(bans)
+        .chain(issuers::over(ca, &state))
+        .chain(unrehearsed)
+        .collect()
 }
 
 /// Waivers that stand: while they do, nothing is waited for of those whom they cover.

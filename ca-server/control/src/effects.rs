@@ -62,6 +62,10 @@ impl CaEffects {
         key: &str,
         name: &str,
     ) -> Result<PreparedRoot, EffectError> {
+        // The first root of all has nobody to meet.
+        if state.signing_root().is_some() {
+            self.rehearsing.ready()?;
+        }
         let attempt = self.requests().current(key).await?;
         match self.staged(state, &attempt.id(key), name).await {
             Ok(root) => Ok(root),

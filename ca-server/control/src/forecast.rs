@@ -93,6 +93,7 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     let last_issuer = downstreams(ca, now, &mut said);
     said.extend(present_root(ca, state));
     said.extend(further::forecast(state));
+    said.push(ca.rehearsing.forecast());
     let exclusive = target.is_none_or(|target| target.exclusive);
     said.extend(target.and_then(|target| shared(ca, target)));
     let last = rows.all().latest_not_after.max(last_issuer);

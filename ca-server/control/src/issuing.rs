@@ -12,6 +12,7 @@ use rotation_driver::EffectError;
 use trust::csr::ParsedCsr;
 use trust::{Root, RootId, Timestamp};
 
+use crate::rehearsing::{Candidate, NotRehearsed};
 use crate::requests::{Attempt, Sent};
 use crate::work::{CaEffects, context, plugin, refused, retired, roots_of, unavailable};
 
@@ -37,6 +38,17 @@ enum Failed {
     Effect(EffectError),
     /// The authority said no, or its answer failed the checks.
     Plugin(PluginError),
+    /// The answer passed the checks, and peers would refuse what comes of it.
+    Rehearsal(String),
+}
+
+impl From<NotRehearsed> for Failed {
+    fn from(error: NotRehearsed) -> Self {
+        match error {
+            NotRehearsed::Effect(error) => Self::Effect(error),
+            NotRehearsed::Failed(failure) => Self::Rehearsal(failure),
+        }
+    }
 }
 
 impl From<EffectError> for Failed {
@@ -101,6 +113,13 @@ impl CaEffects {
         match answered {
             Ok(issuer) => Ok(issuer),
             Err(Failed::Effect(error)) => Err(error),
+            Err(Failed::Rehearsal(failure)) => {
+                self.requests().over(key, attempt, None).await?;
+                Err(refused(&format!(
+                    "the rehearsal failed: {failure}; nothing is published. Mend it at the authority: it is asked for another issuer by \
+                     itself. If the root itself is wrong, `banyan rotate abort` and start anew"
+                )))
+            }
             Err(Failed::Plugin(error)) => {
                 if !error.may_be_repeated() {
                     self.requests().over(key, attempt, None).await?;
@@ -163,7 +182,12 @@ impl CaEffects {
         };
         let checked = check_issuer_answer(&answer, &expected)
             .map_err(|error| Failed::Plugin(error.into()))?;
-        self.proven(&handle, wanted.root, &checked).await
+        let issuer = self.proven(&handle, wanted.root, &checked).await?;
+        let Wanted { state, root, .. } = wanted;
+        let (checked, handle, keys) = (&checked, &handle, &self.keys);
+        let candidate = Candidate { state, root, checked, handle, keys, now };
+        let rehearsal = self.rehearsing.rehearse(&candidate).await?;
+        Ok(SignedIssuer { rehearsal, ..issuer })
     }
 
     /// The key really is ours.
@@ -186,6 +210,7 @@ impl CaEffects {
             chain: checked.chain().iter().map(|certificate| Der::from(certificate.der())).collect(),
             key: KeyName::parse(handle.id.as_str()).map_err(|error| refused(&error.to_string()))?,
             not_after: checked.not_after(),
+            rehearsal: None,
         })
     }
 

@@ -80,6 +80,7 @@ mod probe_upkeep;
 pub mod probing;
 pub mod recovery;
 pub mod refusals;
+pub mod rehearsing;
 pub mod reissue;
 pub mod release;
 pub mod replication;

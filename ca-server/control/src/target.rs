@@ -25,7 +25,7 @@ pub async fn obstacles(ca: &Ca, state: &State, event: &Event) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let mut obstacles = Vec::new();
+    let mut obstacles: Vec<_> = ca.rehearsing.obstacle().into_iter().collect();
     let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(&context)).await;
     match health {
         Err(_) => obstacles

@@ -13,6 +13,7 @@ use stores::SharedStore;
 use trust::{Clock, Randomness, Root, RootId, TrustDomain};
 
 use crate::bundles::{BundleHistory, TransitionSigner};
+use crate::rehearsing::Rehearsing;
 use crate::requests::Requests;
 use crate::tickets::Tickets;
 
@@ -44,6 +45,8 @@ pub struct CaEffects {
     pub bundles: BundleHistory,
     /// What signs a change of the bundle.
     pub transition_signer: Arc<TransitionSigner>,
+    /// How new roots are rehearsed.
+    pub rehearsing: Arc<Rehearsing>,
 }
 
 /// What new roots and issuers shall be.

@@ -93,6 +93,23 @@ impl AuthorizedRequest {
         Ok(Self { identity, public_key, kind, agent, word, ttl, names })
     }
 
+    /// A request for a leaf that shows nothing but whether peers would take it: its key stays where it was made.
+    ///
+    /// # Errors
+    /// [`IdentityReserved`] unless the identity is reserved: what nobody else can have.
+    pub fn rehearsal(
+        identity: SpiffeId,
+        public_key: PublicKey,
+        names: ServingNames,
+        life: Duration,
+    ) -> Result<Self, IdentityReserved> {
+        if !identity.is_reserved() {
+            return Err(IdentityReserved { identity });
+        }
+        let (kind, word) = (RowKind::Probe, Word::None);
+        Ok(Self { identity, public_key, kind, agent: None, word, ttl: Some(life), names })
+    }
+
     /// The same, with what its agent said of the leaf's holders in advance.
     #[must_use]
     pub fn with_word(self, word: Word) -> Self {

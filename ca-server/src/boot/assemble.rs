@@ -44,6 +44,7 @@ use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::peers::Peers;
 use control::peers::calls::{Nobody, PeerCalls};
+use control::rehearsing::Stage;
 use control::reissue::Reissue;
 use control::reporting;
 use control::snapshots::Snapshots;
@@ -93,6 +94,12 @@ pub(super) async fn assemble(
     // that uptime says, which no jump leads.
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
+    core.rehearsing.set(Stage {
+        issuer: issuer.clone(),
+        ledger: Arc::clone(&ledger),
+        cell: Arc::clone(&cell),
+        names: names.clone(),
+    });
     let (front, validity) = match own_leaf::issue(&issuer, snapshot, &id, &names, started_at).await
     {
         Ok(OwnLeaf { identity, signing_leaf: (chain, own_key), key, serial, validity }) => {
@@ -181,6 +188,7 @@ pub(super) async fn assemble(
         shortage: places.shortage,
         replication,
         store: core.joined.store(),
+        rehearsing: Arc::clone(&core.rehearsing),
     };
     let ca = Arc::new(ca::ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.

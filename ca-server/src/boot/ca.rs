@@ -37,6 +37,7 @@ use control::neighbors::NeighborTroubles;
 use control::peers::Peers;
 use control::probing::Probing;
 use control::refusals::Refusals;
+use control::rehearsing::Rehearsing;
 use control::replication::Replication;
 use control::seen::Seen;
 
@@ -67,6 +68,7 @@ pub(super) struct CaParts {
     pub(super) shortage: Option<String>,
     pub(super) replication: Arc<Replication>,
     pub(super) store: Arc<dyn SharedStore>,
+    pub(super) rehearsing: Arc<Rehearsing>,
 }
 
 /// Puts a CA together.
@@ -91,6 +93,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         replication,
         store,
         clusters,
+        rehearsing,
         ..
     } = parts;
     let agents = Arc::new(registry.clone());
@@ -137,6 +140,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         authority_drift,
         probing: Probing::default(),
         handshakes: Default::default(),
+        rehearsing,
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
         federated,

@@ -1,6 +1,7 @@
 //! The first steps of a start: keys, authorities, the record and its driver, the first root.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
 use control::metered::{Authorities, AuthorityCalls};
 use control::own_issuer::OwnIssuers;
+use control::rehearsing::Rehearsing;
 use control::work::{CaEffects, Shapes};
 
 /// Failed attempts at one step, some three seconds of them, after which the start gives up.
@@ -54,6 +56,8 @@ pub(super) struct CoreServices {
     pub(super) bundles: BundleHistory,
     /// What signs changes of the bundle, once the server has a leaf of its own.
     pub(super) transition_signer: Arc<TransitionSigner>,
+    /// How new roots are rehearsed, once there is something to rehearse with.
+    pub(super) rehearsing: Arc<Rehearsing>,
 }
 
 /// Opens the shared state, the keys and the authority, and starts the driver over them.
@@ -83,7 +87,10 @@ pub(super) async fn core_services(
     let cell = Arc::new(OnceLock::new());
     let (bundles, transition_signer) =
         (bundles(config, &store).await?, Arc::<TransitionSigner>::default());
+    let openssl = config.rotation().openssl().map(Path::to_owned);
+    let rehearsing = Arc::new(Rehearsing::new(config.rotation().rehearse(), openssl));
     let served = Served {
+        rehearsing: Arc::clone(&rehearsing),
         cell: Arc::clone(&cell),
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&transition_signer),
@@ -105,6 +112,7 @@ pub(super) async fn core_services(
         cell,
         bundles,
         transition_signer,
+        rehearsing,
     })
 }
 
@@ -124,6 +132,7 @@ struct Served {
     transition_signer: Arc<TransitionSigner>,
     store: Arc<dyn SharedStore>,
     duty: watch::Receiver<Duty>,
+    rehearsing: Arc<Rehearsing>,
 }
 
 /// Opens the bundles of the past.
@@ -163,6 +172,7 @@ async fn driver(
         cell: served.cell,
         bundles: served.bundles,
         transition_signer: served.transition_signer,
+        rehearsing: served.rehearsing,
     };
     let parts = DriverParts {
         trust_domain: config.trust_domain().clone(),

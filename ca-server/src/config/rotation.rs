@@ -1,8 +1,10 @@
 //! Section `[rotation]`: how one root takes the place of another.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use control::probing::ProbePolicy;
+use control::rehearsing::RehearsalPolicy;
 use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
@@ -26,6 +28,8 @@ pub struct RotationConfig {
     follow_authority: bool,
     own_trust_after: Option<Duration>,
     probe: ProbePolicy,
+    rehearse: RehearsalPolicy,
+    openssl: Option<PathBuf>,
 }
 
 impl RotationConfig {
@@ -94,6 +98,17 @@ impl RotationConfig {
         self.probe
     }
 
+    /// Who judges the handshakes that are rehearsed before a new root is published: `"available"` (default), rustls and OpenSSL
+    /// where this host has it; `"both"`, which publishes nothing without OpenSSL; `"rustls"` alone; `"never"`.
+    pub const fn rehearse(&self) -> RehearsalPolicy {
+        self.rehearse
+    }
+
+    /// The program `openssl`, an absolute path. Default: the first one of the search path.
+    pub fn openssl(&self) -> Option<&Path> {
+        self.openssl.as_deref()
+    }
+
     /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
     /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
     pub const fn follow_authority(&self) -> bool {
@@ -121,6 +136,18 @@ pub(super) fn rotation(
         ("never", ProbePolicy::Never),
     ];
     let probe = section.choice("probe", ProbePolicy::NewAlgorithms, &probes);
+    let rehearsals = [
+        ("available", RehearsalPolicy::Available),
+        ("both", RehearsalPolicy::Both),
+        ("rustls", RehearsalPolicy::First),
+        ("never", RehearsalPolicy::Never),
+    ];
+    let rehearse = section.choice("rehearse", RehearsalPolicy::Available, &rehearsals);
+    let openssl: Option<PathBuf> = section.optional("openssl", "an absolute path");
+    if openssl.as_ref().is_some_and(|path| !path.is_absolute()) {
+        section
+            .problem("openssl", "is not an absolute path; write one, such as \"/usr/bin/openssl\"");
+    }
     let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
     let retry_aborted_after = section.duration("retry_aborted_after", "24h", ["1m", "365d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
@@ -173,5 +200,7 @@ pub(super) fn rotation(
         follow_authority,
         own_trust_after: own_trust_after?,
         probe: probe?,
+        rehearse: rehearse?,
+        openssl,
     })
 }

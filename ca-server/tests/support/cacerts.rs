@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use host::SystemClock;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints,
+};
 use trust::{Clock as _, RootId};
 
 /// A CA certificate with its key.
@@ -23,6 +26,33 @@ impl OtherCa {
             params(name, lasts, BasicConstraints::Unconstrained),
             KeyPair::generate().unwrap(),
         )
+    }
+
+    /// A root of its own under which DNS names below one domain alone are good.
+    pub(crate) fn named_only(name: &str, lasts: Duration, domain: &str) -> Self {
+        let mut params = params(name, lasts, BasicConstraints::Unconstrained);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        Self::self_signed(params, KeyPair::generate().unwrap())
+    }
+
+    /// A CA below this one that names this one by its key and by a serial number that is not its own.
+    pub(crate) fn below_serial(&self, name: &str, lasts: Duration, serial: u8) -> Self {
+        let mut params = params(name, lasts, BasicConstraints::Constrained(1));
+        let above = trust::Certificate::parse(&self.der).unwrap();
+        let key_id = above.extensions().subject_key_id.clone().unwrap();
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        // AuthorityKeyIdentifier (RFC 5280 section 4.2.1.1): [0] key, [2] serial number.
+        let inside = [&[0x80, length(&key_id)], key_id.as_slice(), &[0x82, 1, serial]].concat();
+        let content = [&[0x30, length(&inside)], inside.as_slice()].concat();
+        let names_above = CustomExtension::from_oid_content(&[2, 5, 29, 35], content);
+        params.custom_extensions.push(names_above);
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+        Self { der: certificate.der().to_vec(), pem: certificate.pem(), params, key }
     }
 
     /// The same name and key under another certificate, as when the life of a root is extended.

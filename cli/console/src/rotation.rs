@@ -114,6 +114,9 @@ pub fn explain(rotation: &Rotation) -> String {
     if !gate.rests_on.is_empty() {
         text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
     }
+    for what in &rotation.rehearsed {
+        text.push_str(&format!("\n  before it was published: {what}"));
+    }
     // What a table has no columns for, in the server's words.
     let in_full = |holder: &&Holder| holder.kind == SHARED_ROOT || holder.own_trust;
     for holder in gate.holders.iter().filter(in_full) {
@@ -217,6 +220,7 @@ pub fn json(rotation: &Rotation) -> Value {
         "leaves": progress(rotation.leaves),
         "gate": rotation.gate.as_ref().map(gate_json),
         "troubles": rotation.troubles,
+        "rehearsed": rotation.rehearsed,
         "legal": rotation.legal,
         "done": rotation.done,
     })

@@ -771,6 +771,9 @@ pub struct Rotation {
     pub last_request_id: ::prost::alloc::string::String,
     #[prost(string, tag = "21")]
     pub last_ending: ::prost::alloc::string::String,
+    /// What was rehearsed of the root that comes before it was published, and what was not, one sentence each.
+    #[prost(string, repeated, tag = "30")]
+    pub rehearsed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Rotation {
     const NAME: &'static str = "Rotation";

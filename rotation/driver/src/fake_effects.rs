@@ -88,6 +88,7 @@ impl FakeEffects {
                     chain: vec![Der::from(key.as_bytes())],
                     key: key_name(&key),
                     not_after: lives(365),
+                    rehearsal: None,
                 },
             },
             Effect::PublishBundle { sequence } => Event::BundlePublished { sequence: *sequence },

@@ -231,7 +231,7 @@ pub(super) fn switched(state: &State, root: RootId, issuer: Option<CertificateId
 }
 
 fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {
-    let SignedIssuer { chain, key, not_after, .. } = issuer;
+    let SignedIssuer { chain, key, not_after, rehearsal, .. } = issuer;
     if chain.is_empty() {
         return Err(Cause::NoChain);
     }
@@ -241,5 +241,6 @@ fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<Is
     if *not_after > root.not_after {
         return Err(Cause::OutlivesRoot { not_after: *not_after, root_not_after: root.not_after });
     }
-    Ok(IssuerEntry { chain: chain.clone(), key: key.clone(), not_after: *not_after, replica: None })
+    let (chain, key, rehearsal) = (chain.clone(), key.clone(), rehearsal.clone());
+    Ok(IssuerEntry { chain, key, not_after: *not_after, replica: None, rehearsal })
 }

@@ -63,6 +63,7 @@ pub(crate) fn signed(request: &str, root_name: &str, name: &str) -> Event {
         chain: vec![Der::from(name.as_bytes())],
         key: format!("key-{name}").parse().unwrap(),
         not_after: at(ISSUER_END),
+        rehearsal: None,
     };
     Event::IssuerSigned { request_id: request.parse().unwrap(), issuer }
 }

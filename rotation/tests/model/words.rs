@@ -115,6 +115,7 @@ pub(crate) fn signed(id: &str, name: &str) -> Event {
             chain: vec![Der::from(name.as_bytes())],
             key: name.parse().unwrap(),
             not_after: at(800),
+            rehearsal: None,
         },
     }
 }

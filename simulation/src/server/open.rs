@@ -13,6 +13,7 @@ use control::duty::{first_duty, share};
 use control::metered::Authorities;
 use control::own_issuer::OwnIssuers;
 use control::paths::Paths;
+use control::rehearsing::{RehearsalPolicy, Rehearsing};
 use control::work::CaEffects;
 use host::Disk;
 use issuance::SnapshotCell;
@@ -168,6 +169,7 @@ pub(super) async fn drive(core: &Core<'_>, joined: &Joined) -> Result<Driven, Fa
         cell: Arc::clone(&cell),
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&signer),
+        rehearsing: Arc::new(Rehearsing::new(RehearsalPolicy::Never, None)),
     };
     let parts = DriverParts {
         trust_domain: core.domain.clone(),

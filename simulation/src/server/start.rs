@@ -27,6 +27,7 @@ use control::metrics::Metrics;
 use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::peers::Peers;
+use control::rehearsing::{RehearsalPolicy, Rehearsing};
 use control::replication::Replication;
 use control::reports::{self, Reports};
 use control::seen::Seen;
@@ -245,6 +246,7 @@ async fn serve(
         authority_drift: watch::channel(BTreeMap::new()).1,
         probing: Default::default(),
         handshakes: Default::default(),
+        rehearsing: Arc::new(Rehearsing::new(RehearsalPolicy::Never, None)),
         neighbors: BTreeSet::new(),
         neighbor_troubles: watch::channel(BTreeMap::new()).1,
         federated: Federated {

@@ -49,6 +49,7 @@ fn bootstrapped(root: &Root) -> State {
         chain: vec![Der::from(b"i".as_slice()), Der::from(b"above".as_slice())],
         key: "i".parse().unwrap(),
         not_after: NOW.plus(DAY * 300),
+        rehearsal: None,
     };
     [
         Event::BootstrapRequested {

@@ -30,4 +30,6 @@ pub struct Explanation {
     pub legal: Vec<Verb>,
     /// The gate that the phase ends at.
     pub gate: Option<GateView>,
+    /// What was rehearsed of the root that comes, and what was not.
+    pub rehearsed: Vec<String>,
 }

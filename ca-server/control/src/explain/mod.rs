@@ -25,6 +25,7 @@ use crate::ca::Ca;
 use crate::exposure;
 use crate::hierarchy::downstream::{Downstream, Told};
 use crate::own_trust;
+use crate::rehearsing;
 use crate::seen;
 
 pub use explanation::{Done, Explanation};
@@ -67,7 +68,8 @@ pub async fn look(ca: &Ca) -> Explanation {
     };
     let (trust, leaves) =
         (Done { done: total.saturating_sub(unproven), total }, Done { done: stays, total });
-    Explanation { state, trust, leaves, troubles, legal, gate }
+    let rehearsed = rehearsing::of_next(&state);
+    Explanation { state, trust, leaves, troubles, legal, gate, rehearsed }
 }
 
 /// What a refused activation says beyond the machine's words: whom the gate waits for. As many are named as fit, each in full.

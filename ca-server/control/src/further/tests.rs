@@ -40,6 +40,7 @@ pub(crate) fn bootstrapped(root: &Root) -> State {
         chain: vec![Der::from(b"i".as_slice())],
         key: "i".parse().unwrap(),
         not_after: NOW.plus(DAY * 300),
+        rehearsal: None,
     };
     [
         Event::BootstrapRequested {

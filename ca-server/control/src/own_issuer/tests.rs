@@ -37,6 +37,7 @@ fn signed(request_id: &RequestId, root_name: &str, key: &KeyId) -> Event {
         chain: vec![Der::from(certificate.as_bytes())],
         key: key.as_str().parse().unwrap(),
         not_after: Timestamp::from_secs(50_000),
+        rehearsal: None,
     };
     Event::IssuerSigned { request_id: request_id.clone(), issuer }
 }
@@ -167,6 +168,7 @@ async fn an_issuer_that_begins_in_the_future_is_replaced_once() {
             chain: vec![Der::from(der.as_slice())],
             key: key.as_str().parse().unwrap(),
             not_after: Timestamp::from_secs(50_000),
+            rehearsal: None,
         };
         Event::IssuerSigned { request_id: request_id.clone(), issuer }
     };

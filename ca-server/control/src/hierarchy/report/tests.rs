@@ -26,6 +26,7 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
         key: format!("key-{name}").parse().unwrap(),
         not_after: end,
         replica: None,
+        rehearsal: None,
     };
     let id = CertificateId::of(name.as_bytes());
     RootEntry {
