@@ -1,10 +1,6 @@
 //! The rehearsal of a new root at a real server: what both verifiers take, what one of them refuses, and what is said when one is
 //! missing.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "clippy takes helpers of tests for product code"
-)]
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for product code")]
 
 mod support;
 

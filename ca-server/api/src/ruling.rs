@@ -11,6 +11,7 @@ use trust::RootId;
 use crate::wire;
 use crate::words::{self, invalid, refused};
 use control::ca::Ca;
+use control::emergency;
 use control::explain::{self, kind_name};
 use control::exposure::{self, Exposure};
 
@@ -52,6 +53,9 @@ pub(crate) async fn rule(
     let exposure =
         matches!(verb, RootVerb::Distrust | RootVerb::Cut).then(|| exposure::of(ca, root));
     let mut said: Vec<_> = comes(&state, &next).into_iter().collect();
+    if verb == RootVerb::Distrust && state.phase != next.phase {
+        said.extend(emergency::said(ca, &next, &ca.policy, ca.clock.now()));
+    }
     said.extend(exposure.iter().flat_map(|exposure| exposure.said(verb == RootVerb::Cut)));
     if exposure.is_some() && ca.replication.others_serve() {
         said.push(
@@ -120,7 +124,7 @@ fn comes(state: &State, next: &State) -> Option<String> {
         ("staging", _) => {
             let authority = next.phase.rotation().map(|rotation| rotation.authority.to_string());
             format!(
-                "there is no standby root, so authority {} makes a new root, and everybody has to trust it before it signs",
+                "there is no standby root that can sign, so authority {} makes a new root, and everybody has to trust it before it signs",
                 authority.unwrap_or_default()
             )
         }

@@ -40,6 +40,7 @@ use crate::refusals::Refusals;
 use crate::rehearsing::Rehearsing;
 use crate::replication::Replication;
 use crate::seen::Seen;
+use crate::standby::StandbyPolicy;
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
 #[derive(Debug)]
@@ -114,6 +115,8 @@ pub struct Ca {
     pub federated: Federated,
     /// When roots are replaced for their age.
     pub aging: Aging,
+    /// What policy asks for of standby roots, if it does.
+    pub standby: Option<StandbyPolicy>,
     /// Downstream CAs, and what they reported.
     pub downstreams: Arc<Downstreams>,
     /// What upstream CAs said last.

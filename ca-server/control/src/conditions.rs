@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ledger::LiveRow;
 use rotation::{
-    AuthorityName, Contents, Effect, Policy, ReplicaName, RootEntry, Segment, SegmentId,
-    SegmentState, State,
+    AuthorityName, Contents, Effect, ReplicaName, RootEntry, Segment, SegmentId, SegmentState,
+    State,
 };
 use rotation_driver::EffectError;
 use trust::plain::{counted, span};
@@ -25,6 +25,7 @@ use crate::leaves;
 use crate::own_issuer;
 use crate::rehearsing;
 use crate::seen;
+use crate::standby;
 
 /// An issuer or root that ends within this time is worth a sentence.
 const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -103,6 +104,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     };
     conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
     conditions.extend(ca.rehearsing.obstacle());
+    conditions.extend(standby_held(ca, state, now));
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let what = trouble.pending.effect.doing();
@@ -136,7 +138,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(away::condition(ca));
     conditions.extend(exposure::conditions(state));
     conditions.extend(issuers::conditions(ca, state));
-    conditions.extend(endings(state, &ca.policy, now));
+    conditions.extend(endings(ca, state, now));
     let ceremony = state.pending.iter().any(|owed| waits_for_person(ca, &owed.effect));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now).filter(|_| !ceremony));
     conditions
@@ -265,6 +267,14 @@ fn held_by_age(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
     ))
 }
 
+/// A standby root that policy asks for, and that is not asked for now.
+fn standby_held(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
+    match ca.standby.as_ref()?.due(state, now) {
+        standby::Due::Held(why) => Some(why),
+        standby::Due::Nothing | standby::Due::Prepare(..) | standby::Due::Drop(..) => None,
+    }
+}
+
 /// Since when an effect that is not done yet may have been waiting.
 fn waits_since(state: &State, replica: &ReplicaName) -> Option<Timestamp> {
     let renewals = state.roots.values().filter_map(|entry| entry.renewal_for(replica));
@@ -276,15 +286,16 @@ fn waits_since(state: &State, replica: &ReplicaName) -> Option<Timestamp> {
 }
 
 /// Roots that end soon, said early enough that a rotation in which nobody confirms anything still ends before them.
-fn endings(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
-    let needed = policy.rotation_at_most();
+fn endings(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
+    let needed = ca.policy.rotation_at_most();
     let soon = now.plus(ENDING_SOON.max(needed * 2));
     let ending = state.own_bundle().filter(|(_, entry)| entry.not_after < soon && !entry.tainted);
-    let standby: Vec<_> = state.standby().map(|(id, _)| *id).collect();
+    let stand_by: Vec<_> = state.standby().map(|(id, _)| *id).collect();
     let said = |(id, entry): (&RootId, &RootEntry)| {
         let (root, end) = (id.short(), entry.not_after);
-        if standby.contains(id) {
-            return Some(format!(
+        if stand_by.contains(id) {
+            // By policy the next one comes by itself, or it is said why not.
+            return ca.standby.is_none().then(|| format!(
                 "standby root {root} ends at {end}: `banyan root standby prepare` makes another one, then `banyan root standby drop \
                  {root}`"
             ));

@@ -29,6 +29,8 @@ pub enum Level {
     ClockNoted,
     /// Agents can get the leaves with which they look whether proxies verify the root that shall sign.
     Probes,
+    /// A standby root that lasts is trusted, where policy asks for one.
+    Standby,
 }
 
 /// Which levels are not so, and why.
@@ -111,6 +113,7 @@ impl Level {
             Self::Sealed => "the ledger's segment is not sealed, so gates wait",
             Self::Horizon => "the horizon is not raised, and leaves get shorter",
             Self::Probes => "agents cannot probe their proxies, so the trust gate waits",
+            Self::Standby => "there is no standby root that lasts, as [root.standby] asks for",
             Self::ClockNoted => {
                 "the clock is not noted, so that a restart might believe a clock that jumped"
             }

@@ -27,6 +27,7 @@ use crate::machine::Machine;
 use crate::own_issuer::OwnIssuers;
 use crate::own_leaf::{self, Own, Renewal, Under};
 use crate::snapshots::Snapshots;
+use crate::standby::Pauses;
 
 /// How often levels are tested.
 const TICK: Duration = Duration::from_secs(1);
@@ -65,6 +66,8 @@ pub struct Upkeep {
     pub names: ServingNames,
     /// Who lets a root sign that is asked for because of its age.
     pub mode: Mode,
+    /// Pauses between attempts at a standby root.
+    pub standby: Pauses,
     /// Name of the authority that makes new roots.
     pub authority: String,
     /// The leaf being served.
@@ -197,6 +200,7 @@ impl Upkeep {
             }
             if retry {
                 self.replace_old_root(now.wall).await;
+                self.keep_standby(now.wall).await;
             }
         }
         if let Err(error) = self.ca.ledger.expire() {

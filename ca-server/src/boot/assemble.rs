@@ -48,6 +48,7 @@ use control::rehearsing::Stage;
 use control::reissue::Reissue;
 use control::reporting;
 use control::snapshots::Snapshots;
+use control::standby::Pauses;
 use control::upkeep::Upkeep;
 
 /// Time over which a server that drains sends its clients elsewhere, unless somebody says another.
@@ -300,6 +301,7 @@ pub(super) async fn assemble(
         keys,
         names,
         mode: config.rotation().mode(),
+        standby: Pauses::default(),
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
         machine: Arc::new(machine),

@@ -16,7 +16,7 @@ use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Bundle, SpiffeId};
 
-use super::{HostDeps, open};
+use super::{HostDeps, open, settings};
 use crate::config::Config;
 use control::age::Aging;
 use control::authority_health::AuthorityTroubles;
@@ -148,6 +148,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
             max_age: config.rotation().max_root_age(),
             retry_after: config.rotation().retry_aborted_after(),
         },
+        standby: settings::standby(config),
         downstreams,
         upstreams,
         id,

@@ -12,6 +12,7 @@ use crate::config::{AboveMax, Config, StoreConfig};
 use api::{Defaults, OperatorSettings, Settings, ShownAs};
 use control::evidence::EvidenceSettings;
 use control::footing::Where;
+use control::standby::StandbyPolicy;
 
 /// How it is served, over as many connections as the system grants.
 pub(super) fn served_as(config: &Config, connections: usize, documents: ShownAs) -> Settings {
@@ -48,6 +49,13 @@ pub(super) fn profile(config: &Config) -> Result<LeafProfile, BootError> {
         },
     };
     LeafProfile::new(settings).map_err(BootError::Profile)
+}
+
+/// What is asked for of standby roots.
+pub(super) fn standby(config: &Config) -> Option<StandbyPolicy> {
+    let (authority, renew_before) = config.root().standby()?;
+    let retry_after = config.rotation().retry_aborted_after();
+    Some(StandbyPolicy { authority: authority.clone(), renew_before, retry_after })
 }
 
 /// Longest lives of leaves that others issue, by authority.

@@ -23,6 +23,14 @@ pub struct RootConfig {
     key: KeySpec,
     issuer_key: KeySpec,
     destroy_retired_keys: bool,
+    standby: Option<StandbyConfig>,
+}
+
+/// Section `[root.standby]`.
+#[derive(Debug, Clone)]
+struct StandbyConfig {
+    authority: AuthorityName,
+    renew_before: Duration,
 }
 
 impl RootConfig {
@@ -69,6 +77,13 @@ impl RootConfig {
     /// from it is over. Default false: it stays until somebody removes it.
     pub const fn destroy_retired_keys(&self) -> bool {
         self.destroy_retired_keys
+    }
+
+    /// Section `[root.standby]`: the authority (`authority`, required) whose root stands by, and how long before its end the next
+    /// one is prepared (`renew_before`; default `90d`, at most half of `lifetime`, and a quarter of it where that is less).
+    /// Default none: standby roots are prepared by operators alone.
+    pub fn standby(&self) -> Option<(&AuthorityName, Duration)> {
+        self.standby.as_ref().map(|standby| (&standby.authority, standby.renew_before))
     }
 }
 
@@ -207,6 +222,14 @@ pub(super) fn root(
     let issuer_lifetime_min = issuer_min(&mut section, table, issuer_lifetime, leaf);
     let destroy_retired_keys =
         section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
+    let standby = match table.contains_key("standby") {
+        true => Some(section.table("standby")),
+        false => {
+            // Known, though absent.
+            let _: Option<toml::Table> = section.optional("standby", "a table [root.standby]");
+            None
+        }
+    };
     let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
     if !known {
         section.problem(
@@ -215,6 +238,10 @@ pub(super) fn root(
         );
     }
     section.close();
+    let standby = match standby {
+        Some(table) => Some(standby_of(&table, authorities, lifetime, problems)?),
+        None => None,
+    };
     let mut all: BTreeMap<_, _> = authorities
         .iter()
         .filter_map(|(other, table)| Some((other.clone(), authority(other, table, problems)?)))
@@ -232,7 +259,41 @@ pub(super) fn root(
         key: key?,
         issuer_key: issuer_key?,
         destroy_retired_keys,
+        standby,
     })
+}
+
+fn standby_of(
+    table: &toml::Table,
+    authorities: &toml::Table,
+    root_lifetime: Option<Duration>,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<StandbyConfig> {
+    let mut section = Section::open("root.standby", table, problems);
+    let write = "the NAME of a section [authority.NAME], best one whose keys lie elsewhere";
+    let authority = section.parsed("authority", write, AuthorityName::parse);
+    let given = table.contains_key("renew_before");
+    let renew_before = section.duration("renew_before", "90d", ["1m", "36500d"]);
+    if let Some(name) = authority.as_ref().filter(|name| !authorities.contains_key(name.as_str())) {
+        section.problem(
+            "authority",
+            format_args!("there is no section [authority.{name}]; write one"),
+        );
+    }
+    let renew_before = match (renew_before, root_lifetime) {
+        (Some(renew), Some(life)) if given && renew * 2 > life => {
+            let most = span(life / 2);
+            section.problem(
+                "renew_before",
+                format_args!("is longer than half of root.lifetime; write at most {most}"),
+            );
+            Some(renew)
+        }
+        (Some(renew), Some(life)) if !given => Some(renew.min(life / 4)),
+        (renew, _) => renew,
+    };
+    section.close();
+    Some(StandbyConfig { authority: authority?, renew_before: renew_before? })
 }
 
 /// `issuer_lifetime_min`, whose default and bounds are those of leaves and issuers.

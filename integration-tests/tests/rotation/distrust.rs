@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use integration_tests::mesh::{LiveMesh, SOON, Talk, eventually};
+use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, Talk, eventually};
 use proto::banyan::admin::v1::{
     Exposure, ReadJournalRequest, RootVerb, RuleRootRequest, RuleRootResponse,
 };
@@ -172,5 +172,35 @@ async fn who_breaks_when_a_stolen_root_is_cut_off_is_who_the_preview_names() -> 
     let others: Vec<_> =
         talk.failed.iter().filter(|failed| !format!("{failed:?}").contains(&broken)).collect();
     assert!(others.is_empty(), "somebody else broke: {others:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_root_by_policy_takes_over_unnoticed_and_the_next_one_comes_by_itself()
+-> anyhow::Result<()> {
+    let sections = "[root.standby]\nauthority = \"spare\"\n[authority.main]\nplugin = \"self-signed\"\n\
+                    [authority.spare]\nplugin = \"self-signed\"\n";
+    let sections = sections.to_owned();
+    let plan = MeshPlan { life: LONG, agents: 2, sections, ..MeshPlan::default() };
+    let mesh = LiveMesh::of(&plan, &()).await?;
+    let trusted = || async {
+        let steady = mesh.ca.status().await.is_ok_and(|status| status.phase == "steady");
+        let bundle = mesh.ca.running().bundle();
+        if steady { bundle.roots().iter().map(trust::Root::id).collect() } else { BTreeSet::new() }
+    };
+    eventually("a standby root is trusted", || async { trusted().await.len() == 2 }).await?;
+    let signs = mesh.ca.status().await?.active_root;
+    let (old, standby): (Vec<_>, Vec<_>) =
+        trusted().await.into_iter().partition(|id| id.as_bytes().as_slice() == signs);
+    let (old, standby) = (old[0], standby[0]);
+    let begun = say(&mesh, word("stolen", old, RootVerb::Distrust)).await?;
+    assert!(begun.said[0].contains("nothing is distributed"), "{:?}", begun.said);
+    mesh.lives_under(standby).await?;
+    eventually("the next one stands by, and the stolen one is gone", || async {
+        let trusted = trusted().await;
+        trusted.len() == 2 && trusted.contains(&standby) && !trusted.contains(&old)
+    })
+    .await?;
+    assert_nothing_failed(&mesh.stop().await?);
     Ok(())
 }

@@ -32,6 +32,7 @@ use control::replication::Replication;
 use control::reports::{self, Reports};
 use control::seen::Seen;
 use control::snapshots::Snapshots;
+use control::standby::Pauses;
 use control::upkeep::{Upkeep, horizon_due};
 use control::{conditions, reporting};
 use issuance::{Issuer, ServingNames, SnapshotCell};
@@ -256,6 +257,7 @@ async fn serve(
             endpoint: Default::default(),
             endpoint_trouble: watch::channel(None).1,
         },
+        standby: None,
         aging: Aging { max_age: None, retry_after: Duration::from_secs(3_600) },
         downstreams,
         upstreams: Upstreams::default(),
@@ -287,6 +289,7 @@ async fn serve(
         keys: ca_keys,
         names,
         mode: Mode::Auto,
+        standby: Pauses::default(),
         authority: AUTHORITY.to_owned(),
         own: Own { validity, under },
         machine: Arc::new(Simulated { guard: Arc::clone(&core.guard), ledger }),
