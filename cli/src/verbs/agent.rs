@@ -12,7 +12,7 @@ use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::{config_file, logs, verbs};
 
 mod handshakes;
-mod registered;
+pub(crate) mod registered;
 mod status;
 
 /// Runs the agent until it is asked to stop, or does what else was asked for.

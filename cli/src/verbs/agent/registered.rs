@@ -184,7 +184,11 @@ fn as_text(
     text
 }
 
-async fn agents(client: &mut Client) -> Result<Vec<Agent>, Failure> {
+/// Every agent that is registered.
+///
+/// # Errors
+/// As the server says.
+pub(crate) async fn agents(client: &mut Client) -> Result<Vec<Agent>, Failure> {
     let (mut agents, mut asked) = (Vec::new(), ListAgentsRequest::default());
     loop {
         let page =

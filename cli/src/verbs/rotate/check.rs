@@ -3,6 +3,8 @@
 //! It puts together what others answer: the status, the authorities, the roots, the relying parties, and what a rotation would wait
 //! for. It is not green while anything is known that only somebody's word, or nobody, ends.
 
+mod weight;
+
 use console::exit::{Failure, from_status};
 use console::{output, rotation as words};
 use host::SystemClock;
@@ -12,16 +14,21 @@ use proto::banyan::admin::v1::{
 };
 use serde_json::{Value, json};
 use trust::Clock as _;
-use trust::bundle::BUNDLE_ROOTS_MAX;
+use trust::bundle::{BUNDLE_BYTES_MAX, BUNDLE_ROOTS_MAX};
 use trust::plain::{about, counted};
 
 use crate::admin_client;
 use crate::args::{AdminTarget, RotateCheckOptions};
+use crate::verbs::agent::registered;
 use crate::verbs::request::request_id;
 use crate::verbs::root::known;
 
+use weight::Weight;
+
 /// A bundle with more roots than this is told to be near its bound.
 const ROOTS_NEAR: usize = BUNDLE_ROOTS_MAX * 3 / 4;
+/// The same for its bytes.
+const BYTES_NEAR: usize = BUNDLE_BYTES_MAX * 3 / 4;
 /// What a sentence of the forecast begins with that is about what nobody can know.
 const UNKNOWN: &str = "not known before: ";
 /// What no server of a CA sees.
@@ -38,6 +45,8 @@ struct Seen {
     authorities: Vec<Authority>,
     roots: Vec<Root>,
     parties: Vec<RelyingParty>,
+    /// What Envoys count, the heaviest identity first.
+    weights: Vec<Weight>,
     obstacles: Vec<String>,
     forecast: Vec<String>,
     outlook: Outlook,
@@ -117,14 +126,17 @@ async fn look(options: &RotateCheckOptions, status: StatusResponse) -> Result<Se
     }
     let mut authorities = admin_client::authorities(target).await?;
     let authorities = authorities.list_authorities(ListAuthoritiesRequest::default()).await;
+    let agents = registered::agents(&mut admin_client::agents(target).await?).await?;
+    let outlook = answer.outlook.unwrap_or_default();
     Ok(Seen {
+        weights: weight::weights(&agents, &outlook),
         status,
         authorities: authorities.map_err(failed)?.into_inner().authorities,
         roots: known::fetch(target).await?,
         parties,
         obstacles: answer.obstacles,
         forecast: answer.forecast,
-        outlook: answer.outlook.unwrap_or_default(),
+        outlook,
         now: SystemClock.now().as_secs(),
     })
 }
@@ -148,6 +160,7 @@ fn judge(seen: &Seen) -> Verdict {
         )),
         _ => {}
     }
+    sizes(seen, &mut verdict);
     let outlook = &seen.outlook;
     if seen.obstacles.is_empty() {
         for (never, bound) in [
@@ -179,6 +192,24 @@ fn judge(seen: &Seen) -> Verdict {
     verdict
 }
 
+/// A bundle that comes near its bound in bytes while both roots are in it. Channels carry it whole.
+fn sizes(seen: &Seen, verdict: &mut Verdict) {
+    let lengths = || seen.roots.iter().filter(|root| is_trusted(root)).map(|root| root.der.len());
+    let now: usize = lengths().sum();
+    // The new root is taken to be no longer than the longest of these.
+    let during = now + lengths().max().unwrap_or_default();
+    let text = format!(
+        "the bundle has {now} bytes, about {during} while a rotation is under way, of at most {BUNDLE_BYTES_MAX}; as PEM about {} of the \
+         1048576 that a ConfigMap or Secret may have: drop standby and further roots that nobody needs",
+        during * 4 / 3 + 64 * (lengths().count() + 1)
+    );
+    match during {
+        more if more > BUNDLE_BYTES_MAX => verdict.stops.push(text),
+        more if more > BYTES_NEAR => verdict.notes.push(text),
+        _ => {}
+    }
+}
+
 /// A rotation that may last longer than what it replaces.
 fn late(seen: &Seen) -> Option<String> {
     let signs = seen.roots.iter().find(|root| root.state == "active")?;
@@ -205,7 +236,10 @@ impl Verdict {
 
 fn unseen(seen: &Seen) -> Vec<String> {
     let unknown = seen.outlook.unknown.iter().cloned();
-    unknown.chain(UNSEEN.map(str::to_owned)).collect()
+    let weightless = seen.weights.is_empty().then(|| {
+        "how much traffic rests on whom: no agent reads the counters of an Envoy (`envoy_admin` of agent.toml)".to_owned()
+    });
+    unknown.chain(weightless).chain(UNSEEN.map(str::to_owned)).collect()
 }
 
 fn as_text(seen: &Seen, verdict: &Verdict) -> String {
@@ -223,6 +257,10 @@ fn as_text(seen: &Seen, verdict: &Verdict) -> String {
     section(
         "who proves trust, and who is waited for",
         seen.forecast.iter().filter(is_said).cloned().collect(),
+    );
+    section(
+        "how much traffic rests on them, as their Envoys counted it",
+        weight::said(&seen.weights),
     );
     section("to be told of it", seen.parties.iter().map(told).collect());
     section("worth knowing", verdict.notes.clone());
@@ -279,6 +317,7 @@ fn as_json(seen: &Seen, verdict: &Verdict) -> Value {
             "connected": seen.status.agents_connected,
             "behind": seen.status.agents_behind,
         },
+        "handshakes": seen.weights.iter().map(weight::as_json).collect::<Vec<_>>(),
         "roots_trusted": seen.roots.iter().filter(|root| is_trusted(root)).count(),
         "roots_max": BUNDLE_ROOTS_MAX,
     })
@@ -340,6 +379,18 @@ mod tests {
         assert!(with(ROOTS_NEAR).is_green() && with(ROOTS_NEAR).notes.len() == 1);
         assert!(with(BUNDLE_ROOTS_MAX - 1).is_green());
         assert!(with(BUNDLE_ROOTS_MAX).stops[0].contains("as many as it may"));
+    }
+
+    #[test]
+    fn a_bundle_of_long_roots_is_told_before_a_channel_refuses_it() {
+        let with = |bytes: usize| {
+            let mut seen = well();
+            seen.roots[0].der = vec![0; bytes];
+            judge(&seen)
+        };
+        assert_eq!(with(BYTES_NEAR / 2), Verdict::default());
+        assert!(with(BYTES_NEAR / 2 + 1).is_green() && with(BYTES_NEAR / 2 + 1).notes.len() == 1);
+        assert!(with(BUNDLE_BYTES_MAX / 2 + 1).stops[0].contains("ConfigMap"));
     }
 
     #[test]
