@@ -97,6 +97,13 @@ impl Rotations {
             ),
         };
         let request_id = request_id(&message.request_id)?;
+        let cause = control::causes::Cause::of(&request_id);
+        if cause != control::causes::Cause::Operator {
+            return Err(invalid(format!(
+                "request id {request_id} stands for a rotation that a server begins by itself (cause: {}): name another one",
+                cause.name()
+            )));
+        }
         Ok(Event::RotationRequested { request_id, authority, mode, stage_again })
     }
 

@@ -19,10 +19,10 @@ use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
-use crate::age::Aging;
 use crate::authority_health::AuthorityTroubles;
 use crate::authority_upkeep::Drifts;
 use crate::bundles::BundleHistory;
+use crate::causes::Causes;
 use crate::clock::GuardedClock;
 use crate::evidence::EvidenceReader;
 use crate::federated::Federated;
@@ -113,10 +113,10 @@ pub struct Ca {
     pub neighbor_troubles: watch::Receiver<NeighborTroubles>,
     /// Other trust domains.
     pub federated: Federated,
-    /// When roots are replaced for their age.
-    pub aging: Aging,
     /// What policy asks for of standby roots, if it does.
     pub standby: Option<StandbyPolicy>,
+    /// When roots are replaced without being asked for.
+    pub causes: Causes,
     /// Downstream CAs, and what they reported.
     pub downstreams: Arc<Downstreams>,
     /// What upstream CAs said last.

@@ -11,11 +11,11 @@ use rotation_driver::EffectError;
 use trust::plain::{counted, span};
 use trust::{RootId, Serial, Timestamp};
 
-use crate::age::Due;
 use crate::authority_upkeep::Drift;
 use crate::away;
 use crate::bans;
 use crate::ca::Ca;
+use crate::due;
 use crate::explain;
 use crate::exposure;
 use crate::findings::Look;
@@ -105,7 +105,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
     conditions.extend(ca.rehearsing.obstacle());
     conditions.extend(standby_held(ca, state, now));
-    conditions.extend(held_by_age(ca, state, now));
+    conditions.extend(due::conditions(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let what = trouble.pending.effect.doing();
         match &trouble.last {
@@ -150,12 +150,14 @@ pub fn persons(ca: &Ca) -> Vec<String> {
     let troubles = ca.authority_troubles.borrow();
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
     let waiting = waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text));
-    let bans = bans::standing(ca, ca.clock.now());
-    let state = ca.driver.state();
+    let (state, now) = (ca.driver.state(), ca.clock.now());
+    let bans = bans::standing(ca, now);
+    let due = due::waiting(ca, &state, now);
     let unrehearsed = rehearsing::left_out(&state);
     waiting
         .chain(waivers(ca))
         .chain(bans)
+        .chain(due)
         .chain(issuers::over(ca, &state))
         .chain(unrehearsed)
         .collect()
@@ -257,16 +259,6 @@ fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// A root that is old, whose rotation somebody gave up.
-fn held_by_age(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
-    let Due::Held(root, until) = ca.aging.due(state, now) else { return None };
-    Some(format!(
-        "root {} is older than rotation.max_root_age, and the rotation for that was given up: it is asked for again at {until} \
-         (rotation.retry_aborted_after); `banyan rotate start` begins it now",
-        root.short()
-    ))
-}
-
 /// A standby root that policy asks for, and that is not asked for now.
 fn standby_held(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
     match ca.standby.as_ref()?.due(state, now) {
@@ -285,8 +277,10 @@ fn waits_since(state: &State, replica: &ReplicaName) -> Option<Timestamp> {
     }
 }
 
-/// Roots that end soon, said early enough that a rotation in which nobody confirms anything still ends before them.
+/// Roots that end soon, said early enough that a rotation in which nobody confirms anything still ends before them. What is replaced by
+/// itself in time is no condition.
 fn endings(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
+    let by_itself = due::replaces_ending_roots(ca);
     let needed = ca.policy.rotation_at_most();
     let soon = now.plus(ENDING_SOON.max(needed * 2));
     let ending = state.own_bundle().filter(|(_, entry)| entry.not_after < soon && !entry.tainted);
@@ -301,6 +295,7 @@ fn endings(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
             ));
         }
         match (state.phase.rotation().is_some(), end < now.plus(needed)) {
+            (false, false) if by_itself && state.signing_root() == Some(*id) => None,
             (false, false) => Some(format!("root {root} ends at {end}: start a rotation")),
             (false, true) => Some(format!(
                 "root {root} ends at {end}, and a rotation may take {} if nobody confirms anything: start one now",

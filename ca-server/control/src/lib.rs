@@ -30,7 +30,6 @@
 //! Start at [`upkeep::Upkeep::run`] for what goes on, and at [`status::of`] and [`explain::look`] for what is told of it.
 #![forbid(unsafe_code)]
 
-pub mod age;
 pub mod authority_health;
 pub mod authority_upkeep;
 mod away;
@@ -38,12 +37,14 @@ pub mod bans;
 pub mod bundles;
 pub mod ca;
 pub mod ca_keys;
+pub mod causes;
 pub mod census;
 pub mod clock;
 pub mod compaction;
 pub mod conditions;
 pub mod counts;
 pub mod drift;
+pub mod due;
 pub mod duty;
 mod effects;
 pub mod emergency;
@@ -91,6 +92,7 @@ mod requests;
 pub mod revoked;
 pub mod roots;
 pub mod roster;
+pub mod schedule;
 pub mod seen;
 pub mod servers;
 pub mod snapshots;

@@ -28,6 +28,8 @@ pub struct OwnIssuers {
     /// Of each root the first issuer that was found not to have begun. One that comes after it is not asked for again: then the
     /// authority's clock is ahead.
     ahead: BTreeMap<RootId, CertificateId>,
+    /// Age at which the issuer that signs is replaced under the same root; none for half of its life alone.
+    renew_every: Option<Duration>,
 }
 
 /// An issuer that is to be asked for.
@@ -52,6 +54,8 @@ pub enum Why {
     Ahead,
     /// Half of its life is over.
     Old,
+    /// It signs for as long as the configuration lets one sign.
+    Scheduled,
 }
 
 impl fmt::Display for Why {
@@ -61,6 +65,7 @@ impl fmt::Display for Why {
             Self::Lost => "the key of this replica's issuer is not in its key backend",
             Self::Ahead => "the issuer of this replica begins in the future",
             Self::Old => "the issuer is past half of its life",
+            Self::Scheduled => "the issuer is as old as root.issuer_renew_every",
         })
     }
 }
@@ -84,7 +89,21 @@ impl OwnIssuers {
         segment: Option<SegmentId>,
         keys: Arc<dyn KeyBackend>,
     ) -> Self {
-        Self { replica, segment, keys, present: BTreeSet::new(), ahead: BTreeMap::new() }
+        Self {
+            replica,
+            segment,
+            keys,
+            present: BTreeSet::new(),
+            ahead: BTreeMap::new(),
+            renew_every: None,
+        }
+    }
+
+    /// Replaces the one that signs at this age too.
+    #[must_use]
+    pub const fn renewed_every(mut self, age: Option<Duration>) -> Self {
+        self.renew_every = age;
+        self
     }
 
     /// Whose they are.
@@ -108,8 +127,8 @@ impl OwnIssuers {
             self.asks(*id, entry, why, now)
         });
         lacking.next().or_else(|| {
-            let root = old_issuer(state, &self.replica, now)?;
-            self.asks(root, state.roots.get(&root)?, Why::Old, now)
+            let (root, why) = old_issuer(state, &self.replica, self.renew_every, now)?;
+            self.asks(root, state.roots.get(&root)?, why, now)
         })
     }
 
@@ -202,8 +221,13 @@ fn may_sign(state: &State, id: &RootId, entry: &RootEntry) -> bool {
     }
 }
 
-/// The root that signs, if this replica's issuer under it should be renewed.
-fn old_issuer(state: &State, replica: &ReplicaName, now: Timestamp) -> Option<RootId> {
+/// The root that signs, if this replica's issuer under it should be renewed, and why.
+fn old_issuer(
+    state: &State,
+    replica: &ReplicaName,
+    renew_every: Option<Duration>,
+    now: Timestamp,
+) -> Option<(RootId, Why)> {
     let signer = state.signer_of(replica)?;
     let root = state.roots.get(&signer.root)?;
     let issuer =
@@ -211,7 +235,12 @@ fn old_issuer(state: &State, replica: &ReplicaName, now: Timestamp) -> Option<Ro
     let validity = issuer.validity();
     // Where the root leaves no more room, a new issuer would end no later: only a new root helps.
     let room = root.not_after > validity.not_after().plus(validity.not_after().since(now));
-    (room && is_past_half(&validity, now)).then_some(signer.root)
+    if room && is_past_half(&validity, now) {
+        return Some((signer.root, Why::Old));
+    }
+    // Here it is about the key, and how long a new issuer lives is the authority's to judge.
+    let age = now.since(validity.not_before());
+    renew_every.filter(|most| age >= *most).map(|_| (signer.root, Why::Scheduled))
 }
 
 /// A replica that cannot go on when the root changes, in one sentence with what to do.

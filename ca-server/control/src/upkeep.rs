@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use issuance::{ServingNames, SnapshotCell};
 use rotation::{AuthorityName, Event, Mode, Policy, ReplicaName, SegmentId, SegmentState, State};
-use rotation_driver::DriverHandle;
+use rotation_driver::{DriverHandle, Word};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use trust::{Agreed, Bundle, ClockDiverged, Generation, Timestamp};
 
-use crate::age::Due;
 use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
 use crate::ca_keys::CaKeys;
+use crate::causes::Due;
 use crate::conditions;
+use crate::due;
 use crate::findings::Look;
 use crate::front::Front;
 use crate::levels::Level;
@@ -64,12 +65,10 @@ pub struct Upkeep {
     pub keys: Arc<CaKeys>,
     /// Names in the server's own leaf.
     pub names: ServingNames,
-    /// Who lets a root sign that is asked for because of its age.
+    /// Who lets a root sign that nobody asked for.
     pub mode: Mode,
     /// Pauses between attempts at a standby root.
     pub standby: Pauses,
-    /// Name of the authority that makes new roots.
-    pub authority: String,
     /// The leaf being served.
     pub own: Own,
     /// The machine that it runs on.
@@ -329,20 +328,21 @@ impl Upkeep {
         }
     }
 
-    /// Asks for a rotation when the signing root has reached the age that the configuration sets. The request is named
-    /// after the root and the attempt, so that asking again asks for nothing twice.
+    /// Asks for a rotation that is due without anybody's asking. The request is named after what it is for, so that asking again, here
+    /// or at another server, asks for nothing twice.
     async fn replace_old_root(&self, now: Timestamp) {
-        if self.ca.upstreams.has(&self.authority) {
-            // New roots are made at the upstream CA, by its own age.
-            return;
-        }
-        let state = self.driver.state();
-        let Due::Ask(root, request_id) = self.ca.aging.due(&state, now) else { return };
-        let Ok(authority) = AuthorityName::parse(&self.authority) else { return };
-        tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
+        let Due::Ask(due) = due::now(&self.ca, &self.driver.state(), now) else { return };
+        let Ok(authority) = AuthorityName::parse(&self.ca.causes.authority) else { return };
+        let (cause, root) = (due.cause.name(), due.root.short());
+        let reason = due.in_spite_of.as_ref().map_or_else(String::new, |closed| {
+            format!("root {root} ends too soon to wait, although {}", due::because(closed))
+        });
+        tracing::info!(%root, cause, reason, "asking for a rotation");
+        let request_id = due.request_id;
         let asked =
             Event::RotationRequested { request_id, authority, mode: self.mode, stage_again: None };
-        if let Err(error) = self.driver.submit_by(asked, "schedule").await {
+        let word = Word { by: cause.to_owned(), reason };
+        if let Err(error) = self.driver.submit_as(asked, word).await {
             tracing::error!(%error, "a rotation could not be asked for");
         }
     }

@@ -76,7 +76,8 @@ pub(super) async fn assemble(
     let (policy, now) = (open::policy(config), deps.clock.now());
     let replica = ReplicaName::parse(config.replica())?;
     let keys = Arc::clone(&core.keys);
-    let mut issuers = OwnIssuers::new(replica.clone(), Some(segment.clone()), keys);
+    let mut issuers = OwnIssuers::new(replica.clone(), Some(segment.clone()), keys)
+        .renewed_every(config.root().issuer_renew_every());
     own_issuer::wait(&mut issuers, &segment, &policy, deps, given.asks(driver)).await?;
     let state = driver.state();
     let mut snapshots = Snapshots::new(Arc::clone(&core.keys), replica.clone(), segment.clone());
@@ -302,7 +303,6 @@ pub(super) async fn assemble(
         names,
         mode: config.rotation().mode(),
         standby: Pauses::default(),
-        authority: config.root().authority().to_owned(),
         own: Own { validity, under },
         machine: Arc::new(machine),
         to_seal: Some(state.generation),

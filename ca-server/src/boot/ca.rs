@@ -18,12 +18,12 @@ use trust::{Bundle, SpiffeId};
 
 use super::{HostDeps, open, settings};
 use crate::config::Config;
-use control::age::Aging;
 use control::authority_health::AuthorityTroubles;
 use control::authority_upkeep::Drifts;
 use control::bundles::BundleHistory;
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
+use control::causes::Causes;
 use control::clock::GuardedClock;
 use control::evidence::EvidenceReader;
 use control::federated::Federated;
@@ -144,11 +144,8 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
         federated,
-        aging: Aging {
-            max_age: config.rotation().max_root_age(),
-            retry_after: config.rotation().retry_aborted_after(),
-        },
         standby: settings::standby(config),
+        causes: causes(config),
         downstreams,
         upstreams,
         id,
@@ -157,5 +154,20 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         peers,
         store,
         started_at: deps.clock.now(),
+    }
+}
+
+/// When roots are replaced without being asked for.
+fn causes(config: &Config) -> Causes {
+    let (root, rotation) = (config.root(), config.rotation());
+    let authority = root.authorities().get(root.authority());
+    // What other authorities make of `root.key_type` is theirs.
+    let makes_it = authority.is_some_and(|authority| authority.plugin() == "self-signed");
+    Causes {
+        authority: root.authority().to_owned(),
+        max_age: rotation.max_root_age(),
+        retry_after: rotation.retry_aborted_after(),
+        schedule: rotation.schedule().clone(),
+        root_key: makes_it.then(|| root.key()),
     }
 }

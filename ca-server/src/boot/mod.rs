@@ -12,6 +12,7 @@ mod backup;
 mod blocking;
 mod ca;
 mod clusters_look;
+mod due_times;
 mod embedding;
 mod error;
 mod federation;
@@ -59,6 +60,7 @@ use layout::Layout;
 use patience::Patience;
 
 use crate::config::{Config, Problems};
+use trust::Clock as _;
 
 /// The CA server.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +77,9 @@ impl Server {
 
     /// What an operator should know of a configuration that is in order, one sentence each.
     pub fn notes(config: &Config) -> Vec<String> {
-        instances::plugin_notes(config, &())
+        let mut notes = instances::plugin_notes(config, &());
+        notes.extend(due_times::notes(config.rotation().schedule(), host::SystemClock.now()));
+        notes
     }
 
     /// Looks at what a server of this configuration would find on this machine: files, folders, permissions, modules and

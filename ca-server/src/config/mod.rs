@@ -11,6 +11,7 @@ mod agents;
 mod bundle_endpoint;
 mod cluster;
 mod identity;
+mod issuer_lives;
 mod leaf;
 mod listen;
 mod neighbor;
@@ -18,6 +19,7 @@ mod reader;
 mod replica;
 mod root;
 mod rotation;
+mod schedule;
 mod store;
 mod store_kubernetes;
 

@@ -9,6 +9,7 @@ use rotation::AuthorityName;
 use trust::RootId;
 use trust::plain::span;
 
+use super::issuer_lives::{issuer_min, renew_every};
 use super::leaf::LeafConfig;
 use super::reader::Section;
 
@@ -20,6 +21,7 @@ pub struct RootConfig {
     lifetime: Duration,
     issuer_lifetime: Duration,
     issuer_lifetime_min: Duration,
+    issuer_renew_every: Option<Duration>,
     key: KeySpec,
     issuer_key: KeySpec,
     destroy_retired_keys: bool,
@@ -61,6 +63,12 @@ impl RootConfig {
     /// `leaf.ttl_max`, at most `issuer_lifetime`.
     pub const fn issuer_lifetime_min(&self) -> Duration {
         self.issuer_lifetime_min
+    }
+
+    /// Age at which the issuer that signs is replaced under the same root, so that no key signs for longer. Default none, which leaves it at
+    /// half of its life; at least four times `leaf.ttl_max`, at most half of `issuer_lifetime`.
+    pub const fn issuer_renew_every(&self) -> Option<Duration> {
+        self.issuer_renew_every
     }
 
     /// Kind of the root's key: `p256` (default), `p384` or `ed25519`.
@@ -220,6 +228,7 @@ pub(super) fn root(
         );
     }
     let issuer_lifetime_min = issuer_min(&mut section, table, issuer_lifetime, leaf);
+    let issuer_renew_every = renew_every(&mut section, table, issuer_lifetime, leaf);
     let destroy_retired_keys =
         section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
     let standby = match table.contains_key("standby") {
@@ -256,6 +265,7 @@ pub(super) fn root(
         lifetime: lifetime?,
         issuer_lifetime: issuer_lifetime?,
         issuer_lifetime_min: issuer_lifetime_min?,
+        issuer_renew_every: issuer_renew_every?,
         key: key?,
         issuer_key: issuer_key?,
         destroy_retired_keys,
@@ -294,32 +304,6 @@ fn standby_of(
     };
     section.close();
     Some(StandbyConfig { authority: authority?, renew_before: renew_before? })
-}
-
-/// `issuer_lifetime_min`, whose default and bounds are those of leaves and issuers.
-fn issuer_min(
-    section: &mut Section<'_>,
-    table: &toml::Table,
-    issuer: Option<Duration>,
-    leaf: Option<&LeafConfig>,
-) -> Option<Duration> {
-    let given = table.contains_key("issuer_lifetime_min");
-    let min = section.duration("issuer_lifetime_min", "2d", ["1m", "36500d"])?;
-    let (issuer, leaf) = (issuer?, leaf?.ttl_max());
-    if !given {
-        return Some((leaf * 2).min(issuer));
-    }
-    if min < leaf || min > issuer {
-        section.problem(
-            "issuer_lifetime_min",
-            format_args!(
-                "is shorter than leaf.ttl_max or longer than root.issuer_lifetime; write {} to {}",
-                span(leaf),
-                span(issuer)
-            ),
-        );
-    }
-    Some(min)
 }
 
 fn authority(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use control::probing::ProbePolicy;
 use control::rehearsing::RehearsalPolicy;
+use control::schedule::Schedule;
 use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
@@ -12,6 +13,7 @@ use trust::plain::span;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
+use super::schedule;
 
 /// Section `[rotation]`.
 #[derive(Debug, Clone)]
@@ -30,6 +32,7 @@ pub struct RotationConfig {
     probe: ProbePolicy,
     rehearse: RehearsalPolicy,
     openssl: Option<PathBuf>,
+    schedule: Schedule,
 }
 
 impl RotationConfig {
@@ -109,6 +112,11 @@ impl RotationConfig {
         self.openssl.as_deref()
     }
 
+    /// Section `[rotation.schedule]`: when rotations that nobody asks for may begin.
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
     /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
     /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
     pub const fn follow_authority(&self) -> bool {
@@ -186,7 +194,9 @@ pub(super) fn rotation(
             format_args!("is shorter than four times leaf.ttl_max; write at least {least}"),
         );
     }
+    let scheduled = section.table("schedule");
     section.close();
+    let schedule = schedule::schedule(&scheduled, table.contains_key("schedule"), leaf, problems);
     Some(RotationConfig {
         mode: mode?,
         settle: settle?,
@@ -202,5 +212,6 @@ pub(super) fn rotation(
         probe: probe?,
         rehearse: rehearse?,
         openssl,
+        schedule: schedule?,
     })
 }

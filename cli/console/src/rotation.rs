@@ -25,12 +25,13 @@ pub fn status(rotation: &Rotation) -> String {
         );
     }
     let mut text = format!(
-        "{} since {} (request {}, authority {}, mode {})\n{}, bundle {}, generation {}",
+        "{} since {} (request {}, authority {}, mode {}{})\n{}, bundle {}, generation {}",
         phase(rotation),
         time(rotation.phase_since),
         rotation.request_id,
         rotation.authority,
         rotation.mode,
+        cause(rotation),
         roots(rotation),
         rotation.sequence,
         rotation.generation,
@@ -51,6 +52,14 @@ pub fn status(rotation: &Rotation) -> String {
     }
     text.push_str(&format!("\nlegal now: {}", rotation.legal.join(", ")));
     text
+}
+
+/// Why it began, where the server says so.
+fn cause(rotation: &Rotation) -> String {
+    match rotation.cause.as_str() {
+        "" => String::new(),
+        cause => format!(", cause {cause}"),
+    }
 }
 
 /// What the last rotation came to, as the end of a sentence.
@@ -215,6 +224,7 @@ pub fn json(rotation: &Rotation) -> Value {
         "rolled_back": rotation.rolled_back,
         "ending": rotation.ending,
         "last_request_id": rotation.last_request_id,
+        "cause": (!rotation.cause.is_empty()).then_some(&rotation.cause),
         "last_ending": rotation.last_ending,
         "trust": progress(rotation.trust),
         "leaves": progress(rotation.leaves),

@@ -7,6 +7,7 @@ mod distrust;
 mod live;
 mod operator;
 mod renewed;
+mod scheduled;
 mod trouble;
 mod unable;
 mod weakened;

@@ -774,6 +774,10 @@ pub struct Rotation {
     /// What was rehearsed of the root that comes before it was published, and what was not, one sentence each.
     #[prost(string, repeated, tag = "30")]
     pub rehearsed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it began, of the one that is under way or else of the last: "expiry", "configuration", "age", "schedule", "authority", "upstream" or
+    /// "operator". Empty if there was none, and from former releases.
+    #[prost(string, tag = "45")]
+    pub cause: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Rotation {
     const NAME: &'static str = "Rotation";

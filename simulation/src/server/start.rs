@@ -10,10 +10,10 @@ use auth::authn::cluster::NoClusters;
 use auth::authn::jwt::JwtVerifier;
 use auth::authz::{Authorizer, NameMismatch};
 use auth::pace::Pace;
-use control::age::Aging;
 use control::bundles::{BundleHistory, Kept};
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
+use control::causes::Causes;
 use control::duty::Shown;
 use control::evidence::{self, EvidenceReader};
 use control::federated::Federated;
@@ -258,7 +258,7 @@ async fn serve(
             endpoint_trouble: watch::channel(None).1,
         },
         standby: None,
-        aging: Aging { max_age: None, retry_after: Duration::from_secs(3_600) },
+        causes: Causes { authority: AUTHORITY.to_owned(), ..Causes::default() },
         downstreams,
         upstreams: Upstreams::default(),
         id,
@@ -290,7 +290,6 @@ async fn serve(
         names,
         mode: Mode::Auto,
         standby: Pauses::default(),
-        authority: AUTHORITY.to_owned(),
         own: Own { validity, under },
         machine: Arc::new(Simulated { guard: Arc::clone(&core.guard), ledger }),
         to_seal: Some(state.generation),

@@ -10,6 +10,7 @@ use proto::banyan::admin::v1::{
 use rotation::{Ending, Phase, State, Verb};
 use trust::{RootId, Timestamp};
 
+use control::causes::Cause;
 use control::explain::{
     Ends, Explanation, GateView, Has, Holder, Needs, Who, class_name, kind_name, mode_name,
 };
@@ -50,6 +51,9 @@ fn standing(state: &State) -> RotationMessage {
         message.requested_at = rotation.requested_at.as_secs();
         message.held_since = seconds(rotation.held_since);
     }
+    let asked = state.phase.rotation().map(|rotation| &rotation.request_id);
+    let last = state.phase.ended().map(|ended| &ended.request_id);
+    message.cause = asked.or(last).map_or("", |id| Cause::of(id).name()).to_owned();
     let staged = || state.phase.staging().and_then(|staging| staging.step.root());
     let (from, to) = match state.phase.changes() {
         Some((from, to)) => (Some(from), Some(to)),
