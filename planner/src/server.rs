@@ -233,6 +233,7 @@ impl Server {
             authority: AuthorityName::parse("plan").map_err(PlanError::broken)?,
             mode: Mode::Auto,
             stage_again: None,
+            canary: None,
         };
         self.driver.submit(event).await.map(drop).map_err(PlanError::broken)
     }

@@ -58,6 +58,7 @@ impl Event {
             | Self::HorizonRequested { root, .. }
             | Self::ProbesRequested { root, .. } => (Some(*root), None, None),
             Self::ActivateRequested { request_id, .. }
+            | Self::CanaryWidened { request_id, .. }
             | Self::HoldRequested { request_id }
             | Self::ResumeRequested { request_id }
             | Self::AbortRequested { request_id }

@@ -1,7 +1,9 @@
 //! What can be done in the place of what was refused, as data: each verb named here is legal in the state that refused.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use trust::{RootId, Sequence, Timestamp};
+use trust::{Cohort, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::{AuthorityName, Event, Evidence, Mode, ReplicaName, RequestId};
@@ -16,8 +18,12 @@ pub enum Verb {
     Activate,
     /// Let no phase end by itself.
     Hold,
+    /// Let the new root sign for more than the cohort of a canary.
+    Widen,
     /// Let phases end again.
     Resume,
+    /// The same for a canary that is held for what was seen: whoever says so stands for it by name.
+    Accept,
     /// Give the rotation up.
     Abort,
     /// Let the former root sign again.
@@ -119,12 +125,17 @@ impl Verb {
                 authority: saying.authority.clone(),
                 mode: Mode::Auto,
                 stage_again: None,
+                canary: None,
             },
             Self::Activate => {
                 Event::ActivateRequested { request_id, evidence: saying.evidence?.clone() }
             }
             Self::Hold => Event::HoldRequested { request_id },
-            Self::Resume => Event::ResumeRequested { request_id },
+            Self::Widen => {
+                let cohort = Cohort::new(100, BTreeSet::new()).ok()?;
+                Event::CanaryWidened { request_id, cohort }
+            }
+            Self::Resume | Self::Accept => Event::ResumeRequested { request_id },
             Self::Abort => Event::AbortRequested { request_id },
             Self::Rollback => Event::RollbackRequested { request_id },
             Self::RenewIssuer { root, replica } => {
@@ -150,7 +161,8 @@ impl Verb {
             Self::Start => "start",
             Self::Activate => "activate",
             Self::Hold => "hold",
-            Self::Resume => "resume",
+            Self::Widen => "widen",
+            Self::Resume | Self::Accept => "resume",
             Self::Abort => "abort",
             Self::Rollback => "rollback",
             Self::RenewIssuer { .. } => "renew",
@@ -173,6 +185,8 @@ impl Verb {
             | Self::Rollback => {
                 format!("banyan rotate {}", self.name())
             }
+            Self::Widen => "banyan rotate widen --canary COHORT".to_owned(),
+            Self::Accept => "banyan rotate resume --by NAME --reason TEXT".to_owned(),
             Self::RenewIssuer { root, .. } | Self::CancelRenewal { root, .. } => {
                 format!("banyan issuer {} --root {}", self.name(), root.short())
             }
@@ -196,7 +210,11 @@ impl Verb {
             Self::Start => format!("start a rotation with `{command}`"),
             Self::Activate => format!("go forward again with `{command}`"),
             Self::Hold => format!("hold it with `{command}`"),
+            Self::Widen => format!("let the new root sign for more with `{command}`"),
             Self::Resume => format!("let it go on with `{command}`"),
+            Self::Accept => {
+                format!("mend what was seen, then let it go on with `{command}`")
+            }
             Self::Abort => format!("give it up with `{command}`"),
             Self::Rollback => format!("roll it back with `{command}`"),
             Self::RenewIssuer { .. } => format!("take its place with `{command}`"),

@@ -5,7 +5,7 @@ mod legal;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
+use trust::{CertificateId, Cohort, Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::evidence::{GateName, Hold};
@@ -406,6 +406,22 @@ pub enum Cause {
         root: RootId,
         /// The authority.
         authority: AuthorityName,
+    },
+    /// No canary is under way.
+    #[error("no canary is under way while {phase}")]
+    NoCanary {
+        /// The phase.
+        phase: String,
+    },
+    /// Some would leave the cohort of a canary.
+    #[error("the cohort is {present} now, and {asked} leaves out some of that")]
+    CohortNarrower {
+        /// What was asked for.
+        #[serde(with = "codec::text")]
+        asked: Cohort,
+        /// The present one.
+        #[serde(with = "codec::text")]
+        present: Cohort,
     },
     /// The root has too little life left to sign.
     #[error("root {} can sign until {not_after} only", root.short())]

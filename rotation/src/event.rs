@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use trust::{BundleDigest, CertificateId, Generation, Root, RootId, Sequence, Timestamp};
+use trust::{BundleDigest, CertificateId, Cohort, Generation, Root, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::{
@@ -139,6 +139,9 @@ pub enum Event {
         /// A root that may return although it was withdrawn before, or has the key and the name of a known one.
         #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
         stage_again: Option<RootId>,
+        /// For whom it signs first, if not for everybody at once. Entries of former releases have none.
+        #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
+        canary: Option<Cohort>,
     },
     /// What the ledger and the relying parties say at this time. A gate that this opens is passed, unless the rotation is
     /// held or waits for an operator.
@@ -152,6 +155,14 @@ pub enum Event {
         request_id: RequestId,
         /// What the gate is judged by.
         evidence: Evidence,
+    },
+    /// An operator lets the new root sign for more than the cohort so far.
+    CanaryWidened {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// For whom from now on.
+        #[serde(with = "codec::text")]
+        cohort: Cohort,
     },
     /// An operator wants no phase to end by itself.
     HoldRequested {
@@ -411,6 +422,7 @@ impl Event {
             Self::RotationRequested { .. } => "rotation_requested",
             Self::EvidenceReported { .. } => "evidence_reported",
             Self::ActivateRequested { .. } => "activate_requested",
+            Self::CanaryWidened { .. } => "canary_widened",
             Self::HoldRequested { .. } => "hold_requested",
             Self::ResumeRequested { .. } => "resume_requested",
             Self::AbortRequested { .. } => "abort_requested",

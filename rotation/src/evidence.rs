@@ -5,10 +5,13 @@
 //! explains why a gate is closed.
 
 mod gates;
+mod holds;
 mod report;
 mod words;
 
 pub use gates::{
-    Gate, GateName, Hold, converged_gate, gate, leaf_gate, not_everybody_trusts, trust_gate,
+    Gate, GateName, canary_gate, converged_gate, gate, leaf_gate, not_everybody_trusts, trust_gate,
+    trust_gate_again,
 };
+pub use holds::Hold;
 pub use report::{Evidence, RelyingParties, Tally};

@@ -12,6 +12,7 @@
 
 mod about;
 mod advice;
+mod canary;
 mod cause;
 mod codec;
 mod der;
@@ -34,9 +35,11 @@ mod sightings;
 mod state;
 mod step;
 mod taint;
+mod under_way;
 
 pub use about::About;
 pub use advice::{Advice, Saying, Verb, Wait};
+pub use canary::{Canary, CohortSeen, Share, Trouble};
 pub use cause::Cause;
 pub use der::Der;
 pub use done::{DONE_REQUESTS_MAX, DoneRequests};
@@ -48,8 +51,8 @@ pub use names::{
     AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId,
 };
 pub use phases::{
-    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode,
-    Observer, Phase, Rotation, Staging, StagingStep, Steady, Withdrawing,
+    BootstrapStep, Bootstrapping, Distributing, Draining, Ended, Ending, Phase, Staging,
+    StagingStep, Steady, Withdrawing,
 };
 pub use policy::Policy;
 pub use refusal::Refusal;
@@ -60,3 +63,4 @@ pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sighti
 pub use state::{Signer, State};
 pub use step::{Transition, legal, step};
 pub use taint::{Cut, Taint};
+pub use under_way::{BundleChange, Mode, Observer, Rotation};

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trust::{Generation, RootId, Sequence, Timestamp};
+use trust::{Generation, RootId, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, RequestId, SegmentId};
+use crate::{AuthorityName, BundleChange, Canary, Observer, RequestId, Rotation};
 
 /// Where the machine stands. Each phase keeps what only it needs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Phase {
     Staging(Staging),
     /// The new root is in the bundle, the former one signs.
     Distributing(Distributing),
+    /// The new root signs for a cohort, the former one for everybody else.
+    Canary(Box<Canary>),
     /// The new root signs, leaves of the former one are alive.
     Draining(Draining),
     /// The former root has left the bundle.
@@ -87,40 +89,6 @@ pub struct Ended {
     pub ending: Ending,
 }
 
-/// What a rotation keeps from its first phase to its last.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Rotation {
-    /// Who requested it. What is asked of the authority carries this id, so that asking again makes nothing twice.
-    pub request_id: RequestId,
-    /// Who makes and holds the new root.
-    pub authority: AuthorityName,
-    /// Who lets the new root sign once the trust gate is open.
-    pub mode: Mode,
-    /// When it was requested.
-    #[serde(with = "codec::seconds")]
-    pub requested_at: Timestamp,
-    /// A root that was named for its return: it may be the new root although it was withdrawn before, or has the key and
-    /// the name of a known one.
-    #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
-    pub stage_again: Option<RootId>,
-    /// Since when it is held, if it is: no phase ends by itself then.
-    #[serde(with = "codec::optional_seconds")]
-    pub held_since: Option<Timestamp>,
-}
-
-/// Who lets the new root sign once the trust gate is open.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// The machine does, as soon as it may.
-    Auto,
-    /// An operator does, by [`ActivateRequested`](crate::Event::ActivateRequested).
-    Manual,
-    /// Nobody: once everybody trusts it, it stays trusted and does not sign, for the day on which it is needed. The same for
-    /// the removal of such a root.
-    Standby,
-}
-
 /// The new root is being made and verified. May last days at an authority that is offline.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Staging {
@@ -153,18 +121,7 @@ pub enum StagingStep {
     },
 }
 
-/// Whose uptime a settle time is counted on, while several replicas report.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Observer {
-    /// The segment of the driver that saw it begin.
-    pub segment: SegmentId,
-    /// When that was by the wall clock, for whoever cannot read that uptime.
-    #[serde(with = "codec::seconds")]
-    pub since: Timestamp,
-}
-
-/// Both roots are in the bundle, `from` signs. Ends at the trust gate. A canary will stand between this phase and
-/// the next.
+/// Both roots are in the bundle, `from` signs. Ends at the trust gate.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Distributing {
     /// The rotation.
@@ -259,18 +216,6 @@ pub struct Withdrawing {
     pub ending: Ending,
 }
 
-/// A bundle, and the generation of the record that decided it: whoever serves that generation serves that bundle or
-/// a later one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct BundleChange {
-    /// The bundle's sequence.
-    #[serde(with = "codec::sequence")]
-    pub sequence: Sequence,
-    /// The generation.
-    #[serde(with = "codec::generation")]
-    pub generation: Generation,
-}
-
 impl StagingStep {
     /// The root of this staging, once it was made.
     pub const fn root(&self) -> Option<RootId> {
@@ -290,6 +235,7 @@ impl Phase {
             Self::Steady(_) => "steady",
             Self::Staging(_) => "staging",
             Self::Distributing(_) => "distributing",
+            Self::Canary(_) => "canary",
             Self::Draining(_) => "draining",
             Self::Withdrawing(_) => "withdrawing",
         }
@@ -301,6 +247,7 @@ impl Phase {
             Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => None,
             Self::Staging(staging) => Some(&staging.rotation),
             Self::Distributing(distributing) => Some(&distributing.rotation),
+            Self::Canary(canary) => Some(&canary.rotation),
             Self::Draining(draining) => Some(&draining.rotation),
             Self::Withdrawing(withdrawing) => Some(&withdrawing.rotation),
         }
@@ -313,6 +260,7 @@ impl Phase {
                 None
             }
             Self::Distributing(distributing) => Some((distributing.from, distributing.to)),
+            Self::Canary(canary) => Some((canary.from, canary.to)),
             Self::Draining(draining) => Some((draining.from, draining.to)),
             Self::Withdrawing(withdrawing) => Some((withdrawing.from, withdrawing.to)),
         }
@@ -326,6 +274,7 @@ impl Phase {
             | Self::Bootstrapping(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => None,
         }
@@ -335,7 +284,7 @@ impl Phase {
     pub fn given_up(&self) -> Option<Ending> {
         let ending = match self {
             Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => return None,
-            Self::Staging(_) | Self::Distributing(_) => Ending::Completed,
+            Self::Staging(_) | Self::Distributing(_) | Self::Canary(_) => Ending::Completed,
             Self::Draining(draining) if draining.rolled_back => Ending::RolledBack,
             Self::Draining(_) => Ending::Completed,
             Self::Withdrawing(withdrawing) => withdrawing.ending,
@@ -351,6 +300,7 @@ impl Phase {
             Self::Steady(steady) => steady.since,
             Self::Staging(staging) => staging.rotation.requested_at,
             Self::Distributing(distributing) => distributing.since,
+            Self::Canary(canary) => canary.since,
             Self::Draining(draining) => draining.since,
             Self::Withdrawing(withdrawing) => withdrawing.since,
         })
@@ -363,6 +313,8 @@ impl Phase {
                 None
             }
             Self::Distributing(distributing) => Some(distributing.bundle.generation),
+            // Who trusts what is as it was.
+            Self::Canary(canary) => Some(canary.bundle.generation),
             Self::Draining(draining) => Some(draining.switched),
             Self::Withdrawing(withdrawing) => Some(withdrawing.bundle.generation),
         }
@@ -373,6 +325,7 @@ impl Phase {
             Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => None,
             Self::Staging(staging) => Some(&mut staging.rotation),
             Self::Distributing(distributing) => Some(&mut distributing.rotation),
+            Self::Canary(canary) => Some(&mut canary.rotation),
             Self::Draining(draining) => Some(&mut draining.rotation),
             Self::Withdrawing(withdrawing) => Some(&mut withdrawing.rotation),
         }
@@ -385,6 +338,7 @@ impl Phase {
     ) -> Option<(&mut Option<Duration>, &mut Option<Observer>)> {
         match self {
             Self::Distributing(phase) => Some((&mut phase.settling, &mut phase.observer)),
+            Self::Canary(phase) => Some((&mut phase.settling, &mut phase.observer)),
             Self::Draining(phase) => Some((&mut phase.settling, &mut phase.observer)),
             Self::Uninitialised
             | Self::Bootstrapping(_)

@@ -24,6 +24,10 @@ pub struct Policy {
     /// How long to wait for those who still trust a root that left the bundle, before the rotation counts as over.
     /// Default 1 h.
     pub withdrawal_max: Duration,
+    /// How long the cohort of a canary must be seen to be well before the new root signs for everybody. Default 1 h.
+    pub canary_observe: Duration,
+    /// Above how many hundredths of what a cohort does going wrong holds a canary. Default 1.
+    pub canary_limit_percent: u8,
 }
 
 impl Default for Policy {
@@ -35,6 +39,8 @@ impl Default for Policy {
             settle: Duration::from_secs(30),
             leaf_lifetime_min: Duration::from_secs(600),
             withdrawal_max: Duration::from_secs(3_600),
+            canary_observe: Duration::from_secs(3_600),
+            canary_limit_percent: 1,
         }
     }
 }

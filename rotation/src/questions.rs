@@ -4,7 +4,7 @@
 use trust::Timestamp;
 
 use crate::evidence::GateName;
-use crate::{Draining, Phase, Policy, RootState, Staging, Steady};
+use crate::{Canary, Draining, Phase, Policy, RootState, Staging, Steady};
 
 impl Phase {
     /// Whether no root was ever asked for.
@@ -15,6 +15,7 @@ impl Phase {
             | Self::Steady(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => false,
         }
@@ -33,6 +34,7 @@ impl Phase {
             | Self::Bootstrapping(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => None,
         }
@@ -47,6 +49,7 @@ impl Phase {
             | Self::Steady(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_) => None,
         }
     }
@@ -59,6 +62,7 @@ impl Phase {
             | Self::Bootstrapping(_)
             | Self::Steady(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => None,
         }
@@ -73,6 +77,21 @@ impl Phase {
             | Self::Steady(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
+            | Self::Withdrawing(_) => None,
+        }
+    }
+
+    /// The time in which the new root signs for a cohort, if that is now.
+    pub const fn canary(&self) -> Option<&Canary> {
+        match self {
+            Self::Canary(canary) => Some(canary),
+            Self::Uninitialised
+            | Self::Bootstrapping(_)
+            | Self::Steady(_)
+            | Self::Staging(_)
+            | Self::Distributing(_)
+            | Self::Draining(_)
             | Self::Withdrawing(_) => None,
         }
     }
@@ -86,6 +105,7 @@ impl Phase {
             | Self::Steady(_)
             | Self::Staging(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Withdrawing(_) => false,
         }
     }
@@ -94,6 +114,7 @@ impl Phase {
     pub const fn gate_name(&self) -> Option<GateName> {
         match self {
             Self::Distributing(_) => Some(GateName::Trust),
+            Self::Canary(_) => Some(GateName::Canary),
             Self::Draining(_) => Some(GateName::Leaves),
             Self::Withdrawing(_) => Some(GateName::Converged),
             Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => {
@@ -105,7 +126,7 @@ impl Phase {
     /// Whether the root that goes and the one that stays are both in the bundle.
     pub const fn trusts_both(&self) -> bool {
         match self {
-            Self::Distributing(_) | Self::Draining(_) => true,
+            Self::Distributing(_) | Self::Canary(_) | Self::Draining(_) => true,
             Self::Uninitialised
             | Self::Bootstrapping(_)
             | Self::Steady(_)
@@ -122,6 +143,7 @@ impl Phase {
             Self::Uninitialised
             | Self::Bootstrapping(_)
             | Self::Distributing(_)
+            | Self::Canary(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => false,
         }
@@ -133,7 +155,7 @@ impl RootState {
     pub const fn is_retired(self) -> bool {
         match self {
             Self::Retired => true,
-            Self::Staged | Self::Published | Self::Active | Self::Draining => false,
+            Self::Staged | Self::Published | Self::Canary | Self::Active | Self::Draining => false,
         }
     }
 
@@ -141,7 +163,7 @@ impl RootState {
     pub const fn is_on_its_way_in(self) -> bool {
         match self {
             Self::Staged | Self::Published => true,
-            Self::Active | Self::Draining | Self::Retired => false,
+            Self::Canary | Self::Active | Self::Draining | Self::Retired => false,
         }
     }
 
@@ -149,14 +171,14 @@ impl RootState {
     pub const fn is_draining(self) -> bool {
         match self {
             Self::Draining => true,
-            Self::Staged | Self::Published | Self::Active | Self::Retired => false,
+            Self::Staged | Self::Published | Self::Canary | Self::Active | Self::Retired => false,
         }
     }
 
     /// Whether a root in this state is trusted and not on its way out: what is signed under it now lasts.
     pub const fn stays(self) -> bool {
         match self {
-            Self::Published | Self::Active => true,
+            Self::Published | Self::Canary | Self::Active => true,
             Self::Staged | Self::Draining | Self::Retired => false,
         }
     }

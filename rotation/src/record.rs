@@ -17,8 +17,10 @@ use crate::{Distributing, Effect, Mode, Phase, RootEntry, State};
 /// 1 knew the bootstrap and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
 /// published, and a checksum that covers the version too; 4 further roots; 5 what belongs to replicas: owners of issuers, and
 /// whose clock a settle time is counted on; 6 standby roots on their way in or out, and distrusted roots that are trusted; 7 a trust
-/// gate that asks for probes. Each is otherwise the same as the one before.
-pub const FORMAT: u32 = 7;
+/// gate that asks for probes; 8 a rotation with a canary. Each is otherwise the same as the one before.
+pub const FORMAT: u32 = 8;
+/// The first version that knows probes.
+const FORMAT_OF_PROBES: u32 = 7;
 /// The first version that knows standby roots, and distrust.
 const FORMAT_OF_DISTRUST: u32 = 6;
 /// The first version that knows what belongs to replicas.
@@ -138,6 +140,7 @@ pub fn format_of(state: &State) -> u32 {
     };
     let observed = match &state.phase {
         Phase::Distributing(phase) => phase.observer.is_some(),
+        Phase::Canary(phase) => phase.observer.is_some(),
         Phase::Draining(phase) => phase.observer.is_some(),
         Phase::Uninitialised
         | Phase::Bootstrapping(_)
@@ -148,12 +151,18 @@ pub fn format_of(state: &State) -> u32 {
     let speaks_of_replicas = observed
         || state.roots.values().any(owned)
         || state.pending.iter().any(|pending| of_replicas(&pending.effect));
+    // A former release would let the new root sign for everybody at once, also when it goes forward again after a rollback.
+    if state.phase.rotation().is_some_and(|rotation| rotation.canary.is_some())
+        || state.phase.canary().is_some()
+    {
+        return FORMAT;
+    }
     // A former release would open the gate although a proxy cannot verify the new root. When the gate is passed, all is as it was.
     let probes = |phase: &Distributing| {
         state.roots.get(&phase.to).is_some_and(|entry| entry.probed_until.is_some())
     };
     if matches!(&state.phase, Phase::Distributing(phase) if probes(phase)) {
-        return FORMAT;
+        return FORMAT_OF_PROBES;
     }
     // A former release would roll back to a distrusted root, and let a standby root sign. One that has left is to it as well one
     // that never comes back.

@@ -16,6 +16,8 @@ pub enum RootState {
     Staged,
     /// Trusted, not signing.
     Published,
+    /// Trusted, and signing for a cohort.
+    Canary,
     /// Trusted and signing.
     Active,
     /// Trusted, no longer signing, while leaves under it may be alive.
@@ -27,12 +29,12 @@ pub enum RootState {
 impl RootState {
     /// Whether a root in this state belongs to the bundle.
     pub const fn is_trusted(self) -> bool {
-        matches!(self, Self::Published | Self::Active | Self::Draining)
+        matches!(self, Self::Published | Self::Canary | Self::Active | Self::Draining)
     }
 
     /// Whether leaves may be signed under a root in this state.
     pub const fn may_sign(self) -> bool {
-        matches!(self, Self::Active)
+        matches!(self, Self::Canary | Self::Active)
     }
 
     /// The table of root states: whether a root in this state may be in `next` after one event. Staying is always
@@ -40,10 +42,15 @@ impl RootState {
     pub const fn may_become(self, next: Self) -> bool {
         match self {
             Self::Staged => matches!(next, Self::Staged | Self::Published | Self::Retired),
-            Self::Published => matches!(next, Self::Published | Self::Active | Self::Retired),
+            Self::Published => {
+                matches!(next, Self::Published | Self::Canary | Self::Active | Self::Retired)
+            }
+            Self::Canary => matches!(next, Self::Canary | Self::Active | Self::Draining),
             Self::Active => matches!(next, Self::Active | Self::Draining),
             // Back to active by a rollback, and by going forward after one.
-            Self::Draining => matches!(next, Self::Draining | Self::Active | Self::Retired),
+            Self::Draining => {
+                matches!(next, Self::Draining | Self::Canary | Self::Active | Self::Retired)
+            }
             Self::Retired => matches!(next, Self::Retired | Self::Staged),
         }
     }
@@ -53,6 +60,7 @@ impl RootState {
         match self {
             Self::Staged => "staged",
             Self::Published => "published",
+            Self::Canary => "canary",
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Retired => "retired",

@@ -102,6 +102,13 @@ impl State {
         Some(Signer { root, issuer: entry.signer_for(replica)? })
     }
 
+    /// What this replica signs leaves of the cohort with, while a root signs for a cohort; `None` also while the replica has no
+    /// issuer under it: then it signs with what everybody else's leaves are signed with.
+    pub fn canary_signer_of(&self, replica: &ReplicaName) -> Option<Signer> {
+        let root = self.phase.canary()?.to;
+        Some(Signer { root, issuer: self.roots.get(&root)?.signer_for(replica)? })
+    }
+
     fn signing_entry(&self) -> Option<(RootId, &RootEntry)> {
         let mut signing = self.roots.iter().filter(|(_, entry)| entry.state == RootState::Active);
         signing.next().map(|(root, entry)| (*root, entry))

@@ -2,6 +2,7 @@
 
 mod advice;
 mod bootstrap;
+mod canary;
 mod decide;
 mod distrust;
 mod draft;
@@ -15,10 +16,13 @@ mod recovery;
 mod replica;
 mod root;
 mod segment;
+mod settling;
 mod sighting;
 mod staging;
 mod standby;
+mod switch;
 mod verbs;
+mod watch;
 
 use trust::Timestamp;
 

@@ -26,6 +26,8 @@ pub(crate) const POLICY: Policy = Policy {
     settle: Duration::from_secs(3),
     leaf_lifetime_min: LEAF_MIN,
     withdrawal_max: Duration::from_secs(30),
+    canary_observe: Duration::from_secs(30),
+    canary_limit_percent: 1,
 };
 
 pub(crate) const SHAPES: Shapes = Shapes {

@@ -88,8 +88,13 @@ impl Story {
             if let Some(process) = self.any_process() {
                 let (request_id, authority) = (request_id.clone(), authority.clone());
                 let mode = Mode::Auto;
-                let event =
-                    Event::RotationRequested { request_id, authority, mode, stage_again: None };
+                let event = Event::RotationRequested {
+                    request_id,
+                    authority,
+                    mode,
+                    stage_again: None,
+                    canary: None,
+                };
                 let asked = process.ca.driver.submit_by(event, "operator");
                 // A process that dies meanwhile never answers.
                 let said = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
@@ -171,7 +176,13 @@ impl Story {
         else {
             return;
         };
-        self.ask(Event::RotationRequested { request_id, authority, mode, stage_again: None });
+        self.ask(Event::RotationRequested {
+            request_id,
+            authority,
+            mode,
+            stage_again: None,
+            canary: None,
+        });
     }
 
     fn operator_says(&self) {
@@ -336,7 +347,9 @@ impl Story {
         if rotation.held_since.is_some() {
             return self.ask(Event::ResumeRequested { request_id });
         }
-        if state.phase.gate_name() == Some(GateName::Trust) && rotation.mode == Mode::Manual {
+        if state.phase.gate_name().is_some_and(GateName::waits_for_activation)
+            && rotation.mode == Mode::Manual
+        {
             self.operators_activate();
         }
     }
@@ -349,7 +362,13 @@ impl Story {
                 continue;
             };
             let (mode, authority) = (Mode::Auto, authority.clone());
-            let event = Event::RotationRequested { request_id, authority, mode, stage_again: None };
+            let event = Event::RotationRequested {
+                request_id,
+                authority,
+                mode,
+                stage_again: None,
+                canary: None,
+            };
             match process.ca.driver.submit_by(event, "operator").await {
                 Ok(_) => return,
                 Err(error) => self.world.note(&"operator", &format_args!("is refused: {error}")),

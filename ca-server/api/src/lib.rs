@@ -15,6 +15,7 @@ mod backup;
 mod ban;
 mod call;
 mod clock;
+mod cohorts;
 mod covers;
 mod documents;
 mod downstream;

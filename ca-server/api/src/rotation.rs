@@ -18,10 +18,11 @@ use proto::banyan::admin::v1::{
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
 use tonic::{Request, Response, Status};
-use trust::RootId;
+use trust::{Cohort, RootId};
 
 use crate::admin::Operators;
 use crate::call::Call;
+use crate::cohorts;
 use crate::page;
 use crate::prune;
 use crate::relying_parties;
@@ -55,6 +56,8 @@ pub struct Defaults {
     pub authorities: Vec<String>,
     /// Who lets it sign.
     pub mode: Mode,
+    /// For whom it signs first, if not for everybody at once.
+    pub canary: Option<Cohort>,
 }
 
 impl Rotations {
@@ -104,7 +107,12 @@ impl Rotations {
                 cause.name()
             )));
         }
-        Ok(Event::RotationRequested { request_id, authority, mode, stage_again })
+        let canary = {
+            let usual = self.defaults.canary.as_ref();
+            let wanted = cohorts::Wanted { mode, authority: &authority, usual };
+            cohorts::asked(&self.ca, &message.canary, wanted)?
+        };
+        Ok(Event::RotationRequested { request_id, authority, mode, stage_again, canary })
     }
 
     async fn start(
@@ -123,6 +131,7 @@ impl Rotations {
             let asked = Asked {
                 target: target.as_ref(),
                 mode: mode(&event),
+                canary: cohorts::of(&event),
                 blocked: !obstacles.is_empty(),
             };
             let Forecast { said, outlook } = forecast::of(&self.ca, &state, &asked);
@@ -195,18 +204,37 @@ impl Rotations {
                     .map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
                 Event::ActivateRequested { request_id, evidence }
             }
+            Ok(Verb::Widen) => {
+                let cohort = cohorts::parsed(&message.cohort, self.ca.id.trust_domain())?;
+                Event::CanaryWidened { request_id, cohort }
+            }
             Ok(Verb::Hold) => Event::HoldRequested { request_id },
-            Ok(Verb::Resume) => Event::ResumeRequested { request_id },
+            Ok(Verb::Resume) => {
+                self.accepts(message)?;
+                Event::ResumeRequested { request_id }
+            }
             Ok(Verb::Abort) => Event::AbortRequested { request_id },
             Ok(Verb::Rollback) => Event::RollbackRequested { request_id },
             Ok(Verb::Unspecified) | Err(_) => {
                 return Err(invalid(
-                    "name a verb: activate, hold, resume, abort or rollback".to_owned(),
+                    "name a verb: activate, widen, hold, resume, abort or rollback".to_owned(),
                 ));
             }
         };
         self.submit(event, words::word(&message.by, &message.reason, by)?).await?;
         Ok(wire::rotation(explain::look(&self.ca).await))
+    }
+
+    /// Who goes on despite what holds a canary says so by name.
+    fn accepts(&self, message: &DecideRotationRequest) -> Result<(), Refusal> {
+        let state = self.ca.driver.state();
+        let trouble = state.phase.canary().and_then(|canary| canary.trouble);
+        let named = !message.by.is_empty() && !message.reason.is_empty();
+        let Some(trouble) = trouble.filter(|_| !named) else { return Ok(()) };
+        let text = format!("the canary is held since {}", trouble.in_words());
+        let advice = "mend it and say who goes on, and why: `banyan rotate resume --by NAME --reason TEXT`; or take it back with \
+                      `banyan rotate rollback`";
+        Err(Refusal::advised(Reason::RotationRefused, text, advice))
     }
 
     async fn submit(&self, event: Event, word: Word) -> Result<Arc<State>, Refusal> {

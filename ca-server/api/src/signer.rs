@@ -53,7 +53,7 @@ impl Signers {
             false => ParsedCsr::from_der(&asked.csr),
         };
         let csr = csr?.verify()?;
-        let snapshot = self.ca.cell.load();
+        let snapshot = self.ca.cell.load().signing_for(&identity);
         let now = self.ca.believed_now()?;
         let settings = self.ca.issuer.profile().settings();
         let ttl = Some(ttl(&asked, settings, now, snapshot.bounds().signer)?);
@@ -149,6 +149,7 @@ fn is_leaving(phase: &Phase, root: RootId) -> bool {
         | Phase::Bootstrapping(_)
         | Phase::Steady(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => phase.changes().is_some_and(|(leaves, _)| leaves == root),
     }

@@ -406,6 +406,9 @@ impl Uplink {
             let (agent, sequence) = (&self.agent, nack.sequence);
             tracing::warn!(agent, sequence, reason, left_out, "a holder refused a secret");
         }
+        if let Some(serial) = Serial::from_bytes(&nack.serial) {
+            self.ca.note_refusal(&self.agent, &serial, &reason);
+        }
         self.session.note(self.ca.clock.now(), |session| {
             session.nacks = session.nacks.saturating_add(1);
             session.last_nack = reason;

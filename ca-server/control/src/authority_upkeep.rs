@@ -13,7 +13,7 @@ use rotation::{AuthorityName, Effect, Event, Mode, ReplicaName, RootEntry, State
 use rotation_driver::DriverHandle;
 use stores::SharedStore;
 use tokio::sync::watch;
-use trust::RootId;
+use trust::{Cohort, RootId};
 
 use crate::drift::{self, Whose};
 use crate::further_roots::FurtherRoots;
@@ -35,6 +35,8 @@ pub struct AuthorityUpkeep {
     pub driver: DriverHandle,
     /// Who lets a root sign that was followed.
     pub mode: Mode,
+    /// For whom it signs first then, if not for everybody at once.
+    pub canary: Option<Cohort>,
     /// What it may do by itself.
     pub allowed: Allowed,
     /// Where requests are that were sent to authorities.
@@ -315,8 +317,13 @@ impl AuthorityUpkeep {
         }
         let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;
         tracing::info!(authority = name, root = %root.short(), "the authority signs with a new root: rotating to it");
-        let asked =
-            Event::RotationRequested { request_id, authority, mode: self.mode, stage_again };
+        let asked = Event::RotationRequested {
+            request_id,
+            authority,
+            mode: self.mode,
+            stage_again,
+            canary: self.canary.clone(),
+        };
         self.driver
             .submit_by(asked, &format!("authority {name}"))
             .await

@@ -15,6 +15,7 @@ use crate::authority_upkeep::Drift;
 use crate::away;
 use crate::bans;
 use crate::ca::Ca;
+use crate::canary;
 use crate::due;
 use crate::explain;
 use crate::exposure;
@@ -135,6 +136,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     conditions.extend(refusing(ca, state));
     conditions.extend(explain::unable(ca, state));
+    conditions.extend(canary::conditions(state, ca.evidence.cohort().as_ref()));
     conditions.extend(away::condition(ca));
     conditions.extend(exposure::conditions(state));
     conditions.extend(issuers::conditions(ca, state));

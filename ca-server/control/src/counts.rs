@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Aggregates, Ledger, LiveRow, Standing, Tally};
 use registry::Coverage;
+use rotation::CohortSeen;
 use trust::Cover;
 
 /// Counts of rows.
@@ -16,6 +17,8 @@ pub struct Counts {
     pub covered: BTreeMap<BTreeSet<Cover>, Aggregates>,
     /// Those that somebody said nobody uses any more.
     pub waived: Aggregates,
+    /// What was seen of the cohort of a canary.
+    pub cohort: Option<CohortSeen>,
 }
 
 impl Counts {
@@ -30,13 +33,16 @@ impl Counts {
             let tally = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
             waived.add(Standing::of(live), tally);
         }
-        Self { rows, covered, waived }
+        Self { rows, covered, waived, cohort: None }
     }
 
     /// Adds those of another ledger.
     pub fn join(&mut self, other: &Self) {
         self.rows.join(&other.rows);
         self.waived.join(&other.waived);
+        if let Some(seen) = &other.cohort {
+            self.cohort.get_or_insert_default().join(seen);
+        }
         for (covers, rows) in &other.covered {
             self.covered.entry(covers.clone()).or_default().join(rows);
         }

@@ -8,10 +8,14 @@ use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, Required, RowKind, Standing};
 use registry::{AgentRegistry, AttestedRow};
 use rotation::evidence::RelyingParties;
-use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
+use rotation::{
+    CohortSeen, Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, Share,
+    State, Trouble,
+};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
+use crate::canary::CanaryWatch;
 use crate::counts::Counts;
 use crate::hierarchy::{Downstreams, Upstreams};
 use crate::probing::{self, ProbePolicy};
@@ -32,6 +36,7 @@ pub struct EvidenceReader {
     /// The segment that this process writes.
     segment: SegmentId,
     replication: Arc<Replication>,
+    canary: CanaryWatch,
     /// The bundle in force, and when that was first seen.
     in_force: Mutex<(Sequence, Timestamp)>,
 }
@@ -139,6 +144,7 @@ impl EvidenceReader {
             policy,
             segment,
             replication,
+            canary: CanaryWatch::default(),
             in_force,
         }
     }
@@ -242,7 +248,18 @@ impl EvidenceReader {
     /// What the rows of this replica say.
     pub fn own_counts(&self) -> Counts {
         self.ledger.set_waivers(&self.registry.waived(self.clock.now()));
-        Counts::of(&self.ledger, &self.registry.coverage())
+        let counts = Counts::of(&self.ledger, &self.registry.coverage());
+        Counts { cohort: self.canary.seen(), ..counts }
+    }
+
+    /// What this server sees of the cohort of a canary.
+    pub const fn canary(&self) -> &CanaryWatch {
+        &self.canary
+    }
+
+    /// What all servers see of it.
+    pub fn cohort(&self) -> Option<CohortSeen> {
+        self.counts().cohort
     }
 
     /// The rows of all replicas, as far as they are known.
@@ -363,6 +380,11 @@ impl EvidenceSource for EvidenceReader {
         let required = |kind| Required { class: self.required(kind), probe };
         let lacks = |row: &Standing| row.is_unproven(sequence, required(row.kind));
         let waived = counts.waived.tally(lacks).rows + unproven.waived;
+        let cohort = state.phase.canary().and(counts.cohort).map(|seen| {
+            // Whoever is unable counts as far as there are so many in the cohort.
+            let unable = Share { bad: unproven.unable, of: seen.all().max(unproven.unable) };
+            CohortSeen { trouble: Trouble { unable, ..seen.trouble }, ..seen }
+        });
         let rows = counts.rows;
         let let_go = self.upstreams.let_go(state);
         // Taken when the reading is over, and what has ended has ended by both clocks, and by those of the other servers.
@@ -388,6 +410,7 @@ impl EvidenceSource for EvidenceReader {
             let_go,
             observer: Some(self.segment.clone()),
             draining: self.replication.going(),
+            cohort,
         })
     }
 }

@@ -231,7 +231,7 @@ fn going(root: &str, state: RootState) -> String {
             "it goes when its last leaf has ended: `banyan rotate explain` names them; `banyan root cut {root} --dry-run --reason TEXT` \
              says who would break if it went at once"
         ),
-        RootState::Published | RootState::Staged | RootState::Retired => {
+        RootState::Published | RootState::Canary | RootState::Staged | RootState::Retired => {
             "it goes when the rotation that is under way is over".to_owned()
         }
     }

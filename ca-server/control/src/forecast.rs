@@ -6,7 +6,7 @@ use std::time::Duration;
 use ledger::RowKind;
 use plugins::Description;
 use rotation::{Mode, State};
-use trust::Timestamp;
+use trust::{Cohort, Timestamp};
 
 use crate::ca::Ca;
 use crate::explain::{self, Holder, KINDS, kind_name};
@@ -61,6 +61,8 @@ pub struct Asked<'a> {
     pub target: Option<&'a Description>,
     /// Who lets it sign.
     pub mode: Mode,
+    /// For whom it signs first, if not for everybody at once.
+    pub canary: Option<&'a Cohort>,
     /// Whether it would make no progress.
     pub blocked: bool,
 }
@@ -109,13 +111,16 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
                 |last: Option<Timestamp>| last.map(|last| trust_at_most(ca, Some(last), now));
             let downstreams = at_most(last_issuer).unwrap_or_default().saturating_mul(2);
             let others = at_most(others_end(ca, state)).unwrap_or_default();
-            ca.policy.rotation_at_most().max(downstreams).max(others) + parties
+            let observed = asked.canary.map(|_| ca.policy.canary_observe + ca.policy.settle);
+            let observed = observed.unwrap_or_default();
+            ca.policy.rotation_at_most().max(downstreams).max(others) + parties + observed
         }),
         mode: asked.mode,
         blocked: asked.blocked,
         unbounded,
     };
     said.extend(times.in_words());
+    said.extend(asked.canary.map(|cohort| first(ca, cohort)));
     let unknown = unknown(ca, target);
     said.extend(unknown.iter().map(|text| format!("not known before: {text}")));
     let outlook = Outlook {
@@ -127,6 +132,21 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
         unknown,
     };
     Forecast { said, outlook }
+}
+
+/// What is known of a canary before.
+fn first(ca: &Ca, cohort: &Cohort) -> String {
+    let members = ca.ledger.rows_of(|identity| cohort.has(identity)).len();
+    let observe = about(ca.policy.canary_observe);
+    match members {
+        0 => format!(
+            "canary: nobody in {cohort} has a leaf of this server now; while that is so the canary waits for somebody's word"
+        ),
+        members => format!(
+            "canary: of {cohort} {members} leaves live here; the new root signs for them first, and for everybody once at least half of \
+             them were seen to be well for {observe}"
+        ),
+    }
 }
 
 /// The latest times, if nobody confirms anything; `None` where only a word ends the wait.

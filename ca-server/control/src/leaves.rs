@@ -70,7 +70,9 @@ impl<'a> Gate<'a> {
             && match self.name() {
                 None => false,
                 Some(GateName::Leaves) => self.draining() == Some(live.row.root),
-                Some(GateName::Trust | GateName::Converged) => self.lacks_trust(live),
+                Some(GateName::Trust | GateName::Canary | GateName::Converged) => {
+                    self.lacks_trust(live)
+                }
             }
     }
 
@@ -81,7 +83,7 @@ impl<'a> Gate<'a> {
             Some(GateName::Leaves) => {
                 self.draining().map_or(0, |root| self.ca.ledger.aggregates().under(&root).rows)
             }
-            Some(GateName::Trust | GateName::Converged) => {
+            Some(GateName::Trust | GateName::Canary | GateName::Converged) => {
                 self.ca.evidence.unproven(self.state, None).rows()
             }
         }
@@ -169,7 +171,7 @@ fn risk(leaf: &LeafView) -> String {
         Some(GateName::Leaves) => {
             "if it is in use, its connections fail once its root is withdrawn"
         }
-        Some(GateName::Trust) => {
+        Some(GateName::Trust | GateName::Canary) => {
             "if it is in use, it may refuse everybody whose certificate is under the new root"
         }
         // The new root signs by then, or never will.

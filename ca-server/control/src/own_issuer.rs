@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugins::{KeyBackend, KeyError, KeyId};
-use rotation::{Event, ReplicaName, RequestId, RootEntry, RootState, SegmentId, State};
+use rotation::{Event, ReplicaName, RequestId, RootEntry, RootState, SegmentId, Signer, State};
 use trust::digest::sha256;
 use trust::{Certificate, CertificateId, RootId, Timestamp};
 
@@ -211,7 +211,7 @@ impl OwnIssuers {
 /// Whether leaves are signed under this root, or may come to be.
 fn may_sign(state: &State, id: &RootId, entry: &RootEntry) -> bool {
     match entry.state {
-        RootState::Staged | RootState::Published | RootState::Active => true,
+        RootState::Staged | RootState::Published | RootState::Canary | RootState::Active => true,
         // After a rollback it waits to sign again.
         RootState::Draining => {
             state.phase.gate_name() == Some(rotation::evidence::GateName::Trust)
@@ -221,14 +221,23 @@ fn may_sign(state: &State, id: &RootId, entry: &RootEntry) -> bool {
     }
 }
 
-/// The root that signs, if this replica's issuer under it should be renewed, and why.
+/// A root that signs, if this replica's issuer under it should be renewed, and why.
 fn old_issuer(
     state: &State,
     replica: &ReplicaName,
     renew_every: Option<Duration>,
     now: Timestamp,
 ) -> Option<(RootId, Why)> {
-    let signer = state.signer_of(replica)?;
+    let signers = [state.signer_of(replica), state.canary_signer_of(replica)];
+    signers.into_iter().flatten().find_map(|signer| is_old(state, signer, renew_every, now))
+}
+
+fn is_old(
+    state: &State,
+    signer: Signer,
+    renew_every: Option<Duration>,
+    now: Timestamp,
+) -> Option<(RootId, Why)> {
     let root = state.roots.get(&signer.root)?;
     let issuer =
         Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;

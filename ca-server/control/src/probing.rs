@@ -91,7 +91,7 @@ pub fn life(profile: &LeafProfile) -> Duration {
 /// The root that proxies have to be seen to verify before the trust gate opens, if the rotation waits there and policy asks for it.
 pub fn wanted(state: &State, policy: ProbePolicy) -> Option<RootId> {
     let (from, to) = state.phase.changes()?;
-    if state.phase.gate_name() != Some(GateName::Trust) {
+    if !state.phase.gate_name().is_some_and(GateName::waits_for_activation) {
         return None;
     }
     let asks = match policy {

@@ -1,4 +1,4 @@
-//! Paced re-issue: while a root drains, agents are asked to renew its leaves, so many a second, never all at once.
+//! Paced re-issue: while a root drains, agents are asked to renew its leaves, and in a canary those of the cohort, so many a second, never all at once.
 //!
 //! It asks; it decides nothing. An agent that does not hear it renews at half of the leaf's life anyway, and the leaf gate
 //! waits for rows, not for answers.
@@ -13,12 +13,14 @@ use ledger::{Cursor, Ledger, Row, RowFilter, RowKind};
 use rotation::{Effect, State};
 use rotation_driver::DriverHandle;
 use tokio::time::MissedTickBehavior;
-use trust::{RootId, Serial};
+use trust::{Cohort, RootId, Serial};
 
 use crate::ca::Ca;
 
 /// How often a share of the budget is spent.
 const TICK: Duration = Duration::from_secs(1);
+/// Pages that are looked through for members of a cohort in one tick.
+const PAGES_A_TICK: usize = 50;
 /// Passes over all rows begin at most this often: what was asked for once is given time to come.
 const PASS_EVERY: u32 = 20;
 
@@ -37,10 +39,10 @@ pub struct Reissue {
     agents: Arc<dyn Agents>,
     /// Leaves to ask for at each tick.
     budget: usize,
-    /// The root of the present pass, and where it stands; `None` when it is over.
-    pass: Option<(RootId, Option<Cursor>)>,
+    /// What the present pass is about, and where it stands; `None` when it is over.
+    pass: Option<(Due, Option<Cursor>)>,
     ticks_since_pass: u32,
-    last_root: Option<RootId>,
+    last: Option<Due>,
 }
 
 impl Reissue {
@@ -58,7 +60,7 @@ impl Reissue {
         per_second: u64,
     ) -> Self {
         let budget = usize::try_from(per_second).unwrap_or(usize::MAX);
-        Self { driver, ledger, agents, budget, pass: None, ticks_since_pass: 0, last_root: None }
+        Self { driver, ledger, agents, budget, pass: None, ticks_since_pass: 0, last: None }
     }
 
     /// Asks until it is dropped.
@@ -67,33 +69,43 @@ impl Reissue {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if changes.wait_for(|state| draining(state).is_some()).await.is_err() {
+            if changes.wait_for(|state| due(state).is_some()).await.is_err() {
                 return;
             }
             ticks.tick().await;
-            match draining(&self.driver.state()) {
-                Some(root) => self.tick(root).await,
+            match due(&self.driver.state()) {
+                Some(due) => self.tick(due).await,
                 None => self.pass = None,
             }
         }
     }
 
-    async fn tick(&mut self, root: RootId) {
+    async fn tick(&mut self, due: Due) {
         self.ticks_since_pass = self.ticks_since_pass.saturating_add(1);
-        let other = self.last_root != Some(root);
+        let other = self.last.as_ref() != Some(&due);
         if other || (self.pass.is_none() && self.ticks_since_pass >= PASS_EVERY) {
-            self.pass = Some((root, None));
-            self.last_root = Some(root);
+            self.pass = Some((due.clone(), None));
+            self.last = Some(due.clone());
             self.ticks_since_pass = 0;
         }
-        let Some((_, after)) = self.pass else { return };
-        let filter = RowFilter { root: Some(root), ..RowFilter::default() };
-        let page = self.ledger.rows(&filter, after, self.budget);
-        self.pass = page.next.map(|next| (root, Some(next)));
+        let Some((_, mut after)) = self.pass.clone() else { return };
+        let filter = RowFilter { root: Some(due.root), ..RowFilter::default() };
         let mut by_agent: BTreeMap<String, Vec<Serial>> = BTreeMap::new();
-        for live in &page.rows {
-            if let Some(agent) = holder(&live.row) {
-                by_agent.entry(agent).or_default().push(live.row.serial);
+        let (mut asked, mut pages) = (0, 0);
+        // Whoever is in no cohort is passed over, and not for nothing: a small cohort is found in a few ticks.
+        while asked < self.budget && pages < PAGES_A_TICK {
+            let page = self.ledger.rows(&filter, after, self.budget.saturating_sub(asked));
+            for row in page.rows.iter().map(|live| &live.row) {
+                if let Some(agent) = holder(row).filter(|_| due.is_about(row)) {
+                    by_agent.entry(agent).or_default().push(row.serial);
+                    asked += 1;
+                }
+            }
+            pages += 1;
+            after = page.next;
+            self.pass = after.map(|next| (due.clone(), Some(next)));
+            if after.is_none() || due.cohort.is_none() {
+                break;
             }
         }
         self.agents.ask_to_renew(by_agent).await;
@@ -117,13 +129,34 @@ impl Agents for Ca {
     }
 }
 
-/// The root whose leaves are to be renewed now. A held rotation asks for none; and before the switch is in force a renewal
+/// Which leaves are to be renewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Due {
+    /// Under which root.
+    root: RootId,
+    /// Of whom, if not of everybody.
+    cohort: Option<Cohort>,
+}
+
+impl Due {
+    fn is_about(&self, row: &Row) -> bool {
+        self.cohort.as_ref().is_none_or(|cohort| cohort.has(&row.identity))
+    }
+}
+
+/// The leaves that are to be renewed now. A held rotation asks for none; and before the switch is in force a renewal
 /// would only give another leaf of the same root.
-fn draining(state: &State) -> Option<RootId> {
+fn due(state: &State) -> Option<Due> {
+    if state.phase.rotation()?.held_since.is_some() {
+        return None;
+    }
+    if let Some(canary) = state.phase.canary() {
+        return Some(Due { root: canary.from, cohort: Some(canary.cohort.clone()) });
+    }
     let phase = state.phase.draining()?;
     let switch = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
     let in_force = !state.pending.iter().any(|pending| switch(&pending.effect));
-    (in_force && phase.rotation.held_since.is_none()).then_some(phase.from)
+    in_force.then_some(Due { root: phase.from, cohort: None })
 }
 
 /// The agent that can renew this leaf.

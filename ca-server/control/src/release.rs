@@ -24,6 +24,14 @@ impl From<Refusal> for NotReleased {
     }
 }
 
+/// Whether it says something of the signer: what the ledger or the clock stops, it would stop under any root.
+const fn is_ours(error: &IssueError) -> bool {
+    match error {
+        IssueError::Prepare(_) | IssueError::Sign(_) => true,
+        IssueError::Clock(_) | IssueError::Ledger(_) => false,
+    }
+}
+
 impl Ca {
     /// Issues a leaf that may be released.
     ///
@@ -41,7 +49,14 @@ impl Ca {
         }
         self.replication.may_issue()?;
         self.pace.take(request.identity())?;
-        let leaf = self.issuer.issue(request, snapshot).await.map_err(NotReleased::Failed)?;
+        let of_cohort = snapshot.clone().signing_for(request.identity()).is_of_cohort();
+        let issued = self.issuer.issue(request, snapshot).await;
+        if of_cohort {
+            self.evidence.canary().issued(
+                issued.as_ref().err().filter(|error| is_ours(error)).map(|error| error as _),
+            );
+        }
+        let leaf = issued.map_err(NotReleased::Failed)?;
         // Whoever was held up meanwhile releases nothing: the row stays, and counts until its end.
         self.replication.may_release()?;
         Ok(leaf)

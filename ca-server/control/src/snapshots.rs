@@ -16,6 +16,8 @@ pub struct Snapshots {
     replica: ReplicaName,
     segment: SegmentId,
     signer: Option<Arc<Signer>>,
+    /// The same of the root that signs for a cohort.
+    canary: Option<Arc<Signer>>,
 }
 
 /// Why the record makes no snapshot. The former one is served on.
@@ -54,7 +56,7 @@ pub enum SnapshotError {
 impl Snapshots {
     /// For this replica, its keys and the segment that this process writes.
     pub fn new(keys: Arc<dyn KeyBackend>, replica: ReplicaName, segment: SegmentId) -> Self {
-        Self { keys, replica, segment, signer: None }
+        Self { keys, replica, segment, signer: None, canary: None }
     }
 
     /// Shows a state of the record.
@@ -80,7 +82,38 @@ impl Snapshots {
             }
         };
         self.signer = Some(Arc::clone(&signer));
-        Ok(Snapshot::new(state.generation, bundle, signer, horizon)?)
+        let snapshot = Snapshot::new(state.generation, bundle, signer, horizon)?;
+        self.with_canary(snapshot, state, now).await
+    }
+
+    /// Adds what a cohort's leaves are signed with. Where this replica has no issuer for that, or may release no such leaf, they
+    /// are signed as everybody else's.
+    async fn with_canary(
+        &mut self,
+        snapshot: Snapshot,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<Snapshot, SnapshotError> {
+        let former = self.canary.take();
+        let (Some(canary), Some(named)) =
+            (state.phase.canary(), state.canary_signer_of(&self.replica))
+        else {
+            return Ok(snapshot);
+        };
+        let entry = state.roots.get(&named.root).and_then(|root| root.issuers.get(&named.issuer));
+        let Some((entry, horizon)) = entry.zip(state.leaf_limit(&named.root, &self.segment)) else {
+            return Ok(snapshot);
+        };
+        let kept = former.filter(|kept| kept.issuer() == named.issuer && kept.root() == named.root);
+        let signer = match kept {
+            Some(kept) => kept,
+            None => {
+                let at = now.min(entry.not_after);
+                Arc::new(self.signer(entry, snapshot.bundle(), named.root, at).await?)
+            }
+        };
+        self.canary = Some(Arc::clone(&signer));
+        Ok(snapshot.with_canary(canary.cohort.clone(), signer, horizon)?)
     }
 
     /// A root that does not sign yet as if it did, for probe leaves that end by `until`.

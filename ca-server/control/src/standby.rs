@@ -131,7 +131,7 @@ impl StandbyPolicy {
     /// Asks for a standby root.
     pub fn event(&self, request_id: RequestId) -> Event {
         let (authority, mode) = (self.authority.clone(), Mode::Standby);
-        Event::RotationRequested { request_id, authority, mode, stage_again: None }
+        Event::RotationRequested { request_id, authority, mode, stage_again: None, canary: None }
     }
 }
 

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use issuance::{ServingNames, SnapshotCell};
+use issuance::{ServingNames, Snapshot, SnapshotCell};
 use rotation::{AuthorityName, Event, Mode, Policy, ReplicaName, SegmentId, SegmentState, State};
 use rotation_driver::{DriverHandle, Word};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use trust::{Agreed, Bundle, ClockDiverged, Generation, Timestamp};
+use trust::{Agreed, Bundle, ClockDiverged, Cohort, Generation, Timestamp};
 
 use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
@@ -69,6 +69,8 @@ pub struct Upkeep {
     pub mode: Mode,
     /// Pauses between attempts at a standby root.
     pub standby: Pauses,
+    /// For whom it signs first then, if not for everybody at once.
+    pub canary: Option<Cohort>,
     /// The leaf being served.
     pub own: Own,
     /// The machine that it runs on.
@@ -125,11 +127,11 @@ impl Upkeep {
             return;
         }
         self.keys.learn(&state);
-        if lacks_bound(&state, &self.segment) {
+        if self.lacks_bound(&state) {
             // A root that begins to sign: no leaf of it may be released from here before its horizon is on the record.
             self.raise_horizon().await;
             state = self.driver.state();
-            if lacks_bound(&state, &self.segment) {
+            if self.lacks_bound(&state) {
                 return;
             }
         }
@@ -139,7 +141,10 @@ impl Upkeep {
         };
         let bundle = next.bundle().clone();
         let new_bundle = bundle != *former.bundle();
-        let new_signer = next.signer().issuer() != former.signer().issuer();
+        let issuers = |snapshot: &Snapshot| {
+            (snapshot.signer().issuer(), snapshot.canary_signer().map(|signer| signer.issuer()))
+        };
+        let new_signer = issuers(&next) != issuers(&former);
         drop(former);
         if let Err(error) = self.ca.cell.swap(next) {
             return self.failed(Level::Shown, &error);
@@ -193,6 +198,7 @@ impl Upkeep {
         }
         self.judge_readiness().await;
         self.reach(false).await;
+        self.ca.look_at_cohort();
         if let Ok(now) = clock {
             if retry || self.issuers.is_waited_for(&self.driver.state()) {
                 self.keep_issuers(now.wall).await;
@@ -279,7 +285,7 @@ impl Upkeep {
         else {
             return self.ca.levels.reached(Level::Horizon);
         };
-        if !(self.is_due(Level::Horizon) || lacks_bound(&state, &self.segment)) {
+        if !(self.is_due(Level::Horizon) || self.lacks_bound(&state)) {
             return;
         }
         match self.driver.submit(event).await {
@@ -339,8 +345,9 @@ impl Upkeep {
         });
         tracing::info!(%root, cause, reason, "asking for a rotation");
         let request_id = due.request_id;
+        let (mode, canary) = (self.mode, self.canary.clone());
         let asked =
-            Event::RotationRequested { request_id, authority, mode: self.mode, stage_again: None };
+            Event::RotationRequested { request_id, authority, mode, stage_again: None, canary };
         let word = Word { by: cause.to_owned(), reason };
         if let Err(error) = self.driver.submit_as(asked, word).await {
             tracing::error!(%error, "a rotation could not be asked for");
@@ -368,9 +375,13 @@ impl Upkeep {
     }
 }
 
-/// Whether the root that signs has no bound in this segment yet.
-fn lacks_bound(state: &State, segment: &SegmentId) -> bool {
-    state.signing_root().is_some_and(|root| state.leaf_limit(&root, segment).is_none())
+impl Upkeep {
+    /// Whether a root that signs here has no bound in this segment yet.
+    fn lacks_bound(&self, state: &State) -> bool {
+        let of_cohort = state.canary_signer_of(&self.replica).map(|signer| signer.root);
+        let roots = state.signing_root().into_iter().chain(of_cohort);
+        roots.into_iter().any(|root| state.leaf_limit(&root, &self.segment).is_none())
+    }
 }
 
 /// The event that raises the horizon for this replica and its segment, if it is due.
@@ -382,12 +393,16 @@ pub fn horizon_due(
     now: Timestamp,
 ) -> Option<Event> {
     // Nothing is released without an issuer.
-    let root = state.signer_of(replica)?.root;
-    let limit = policy.horizon_limit(now, state.roots.get(&root)?.not_after);
-    let present = state.leaf_limit(&root, segment);
-    let wanted = now.plus(policy.leaf_lifetime_max).plus(policy.horizon_step_max / 2).min(limit);
-    let due = present.is_none_or(|present| present < wanted);
-    due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
+    let signers = [state.signer_of(replica), state.canary_signer_of(replica)];
+    signers.into_iter().flatten().find_map(|signer| {
+        let root = signer.root;
+        let limit = policy.horizon_limit(now, state.roots.get(&root)?.not_after);
+        let present = state.leaf_limit(&root, segment);
+        let wanted =
+            now.plus(policy.leaf_lifetime_max).plus(policy.horizon_step_max / 2).min(limit);
+        let due = present.is_none_or(|present| present < wanted);
+        due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
+    })
 }
 
 /// Never ends while nothing is to be sealed.

@@ -65,6 +65,7 @@ pub fn prepare(
     if request.identity().trust_domain() != snapshot.bundle().trust_domain() {
         return Err(PrepareError::OtherTrustDomain);
     }
+    let snapshot = snapshot.signing_for(request.identity());
     let lifetime = profile.lifetime(request.ttl(), now, &snapshot.bounds())?;
     let Lifetime { validity, .. } = lifetime;
     let serial = Serial::random(randomness);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use trust::{Bundle, Generation, Timestamp};
+use trust::{Bundle, Cohort, Generation, SpiffeId, Timestamp};
 
 use crate::profile::Bounds;
 use crate::signer::Signer;
@@ -21,6 +21,15 @@ pub struct Snapshot {
     signer: Arc<Signer>,
     horizon: Timestamp,
     peer_verified: AtomicBool,
+    /// What the leaves of a cohort are signed with, while there is one.
+    canary: Option<Box<OfCohort>>,
+}
+
+/// The same view of the CA with the signer of a cohort.
+#[derive(Debug)]
+struct OfCohort {
+    cohort: Cohort,
+    snapshot: Snapshot,
 }
 
 /// A signer whose root is not in the bundle: its leaves would be trusted by nobody.
@@ -43,7 +52,28 @@ impl Snapshot {
         if !bundle.contains(&signer.root()) {
             return Err(SignerOutsideBundle);
         }
-        Ok(Self { generation, bundle, signer, horizon, peer_verified: AtomicBool::new(false) })
+        let peer_verified = AtomicBool::new(false);
+        Ok(Self { generation, bundle, signer, horizon, peer_verified, canary: None })
+    }
+
+    /// Has the leaves of a cohort signed by another signer, until a horizon of its own.
+    ///
+    /// # Errors
+    /// [`SignerOutsideBundle`] if the bundle lacks that signer's root.
+    pub fn with_canary(
+        mut self,
+        cohort: Cohort,
+        signer: Arc<Signer>,
+        horizon: Timestamp,
+    ) -> Result<Self, SignerOutsideBundle> {
+        let snapshot = Self::new(self.generation, self.bundle.clone(), signer, horizon)?;
+        self.canary = Some(Box::new(OfCohort { cohort, snapshot }));
+        Ok(self)
+    }
+
+    /// The signer of a cohort, while there is one.
+    pub fn canary_signer(&self) -> Option<&Arc<Signer>> {
+        self.canary.as_ref().map(|canary| canary.snapshot.signer())
     }
 
     /// Version of the record that this snapshot shows.
@@ -84,13 +114,36 @@ impl Snapshot {
 
 /// A snapshot that is counted as in use until the last clone of this is dropped.
 #[derive(Debug, Clone)]
-pub struct CountedSnapshot(Arc<Tracked>);
+pub struct CountedSnapshot {
+    tracked: Arc<Tracked>,
+    /// Whether it is used for a member of the cohort.
+    of_cohort: bool,
+}
+
+impl CountedSnapshot {
+    /// With what the leaves of this identity are signed: it alone decides.
+    #[must_use]
+    pub fn signing_for(mut self, identity: &SpiffeId) -> Self {
+        let canary = self.tracked.snapshot.canary.as_ref();
+        self.of_cohort = canary.is_some_and(|canary| canary.cohort.has(identity));
+        self
+    }
+
+    /// Whether that is the signer of a cohort.
+    pub const fn is_of_cohort(&self) -> bool {
+        self.of_cohort
+    }
+}
 
 impl std::ops::Deref for CountedSnapshot {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        &self.0.snapshot
+        let whole = &self.tracked.snapshot;
+        match &whole.canary {
+            Some(canary) if self.of_cohort => &canary.snapshot,
+            _ => whole,
+        }
     }
 }
 
@@ -121,7 +174,7 @@ impl SnapshotCell {
 
     /// The present snapshot. Call it once per request, and keep the answer as long as the request lives.
     pub fn load(&self) -> CountedSnapshot {
-        CountedSnapshot(self.present.load_full())
+        CountedSnapshot { tracked: self.present.load_full(), of_cohort: false }
     }
 
     /// Replaces the present snapshot. Offering the generation that is already served changes nothing, so that a
@@ -247,7 +300,7 @@ mod tests {
         let before = cell.load();
         assert!(cell.swap(ca.snapshot(4)).is_err());
         cell.swap(ca.snapshot(5)).unwrap();
-        assert!(Arc::ptr_eq(&before.0, &cell.load().0));
+        assert!(Arc::ptr_eq(&before.tracked, &cell.load().tracked));
     }
 
     #[test]

@@ -224,6 +224,7 @@ pub(super) async fn assemble(
         authorities: core.authorities.clone(),
         driver: driver.clone(),
         mode: config.rotation().mode(),
+        canary: config.rotation().canary().cloned(),
         allowed: Allowed {
             follow: config.rotation().follow_authority(),
             destroy: config.root().destroy_retired_keys(),
@@ -303,6 +304,7 @@ pub(super) async fn assemble(
         names,
         mode: config.rotation().mode(),
         standby: Pauses::default(),
+        canary: config.rotation().canary().cloned(),
         own: Own { validity, under },
         machine: Arc::new(machine),
         to_seal: Some(state.generation),

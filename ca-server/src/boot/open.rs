@@ -216,6 +216,8 @@ pub fn policy_for(config: &Config, ttl_max: Duration) -> Policy {
         settle: config.rotation().settle(),
         leaf_lifetime_min: config.leaf().ttl_min(),
         withdrawal_max: config.rotation().withdrawal_max(),
+        canary_observe: config.rotation().canary_observe(),
+        canary_limit_percent: config.rotation().canary_limit(),
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn served_as(config: &Config, connections: usize, documents: ShownAs)
             authority: config.root().authority().to_owned(),
             authorities: config.root().authorities().keys().cloned().collect(),
             mode: config.rotation().mode(),
+            canary: config.rotation().canary().cloned(),
         },
         reflection: config.listen().reflection(),
     }

@@ -9,6 +9,7 @@ use control::schedule::Schedule;
 use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
+use trust::Cohort;
 use trust::plain::span;
 
 use super::leaf::LeafConfig;
@@ -33,6 +34,9 @@ pub struct RotationConfig {
     rehearse: RehearsalPolicy,
     openssl: Option<PathBuf>,
     schedule: Schedule,
+    canary: Option<Cohort>,
+    canary_observe: Duration,
+    canary_limit: u8,
 }
 
 impl RotationConfig {
@@ -117,6 +121,23 @@ impl RotationConfig {
         &self.schedule
     }
 
+    /// For whom a new root signs first, where nobody says otherwise: a share of all workloads such as `"5%"`, SPIFFE ids that may
+    /// end in `/*`, or several with a comma between them. Default none: for everybody at once.
+    pub const fn canary(&self) -> Option<&Cohort> {
+        self.canary.as_ref()
+    }
+
+    /// How long the cohort of a canary must be seen to be well before the new root signs for everybody. Default `1h`, `1s` to
+    /// `90d`.
+    pub const fn canary_observe(&self) -> Duration {
+        self.canary_observe
+    }
+
+    /// Above how many percent of what a cohort does going wrong holds a canary. Default 1, 0 to 100.
+    pub const fn canary_limit(&self) -> u8 {
+        self.canary_limit
+    }
+
     /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
     /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
     pub const fn follow_authority(&self) -> bool {
@@ -160,6 +181,17 @@ pub(super) fn rotation(
     let retry_aborted_after = section.duration("retry_aborted_after", "24h", ["1m", "365d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
     let follow_authority = section.optional("follow_authority", "true or false").unwrap_or(true);
+    let canary: Option<String> =
+        section.optional("canary", "a share of all workloads such as \"5%\"");
+    let canary = match canary.map(|text| text.parse::<Cohort>()).transpose() {
+        Ok(canary) => Some(canary),
+        Err(error) => {
+            section.problem("canary", format_args!("names no cohort: {error}"));
+            None
+        }
+    };
+    let canary_observe = section.duration("canary_observe", "1h", ["1s", "90d"]);
+    let canary_limit = section.count("canary_limit", 1, 0..=100);
     let max_root_age = match table.contains_key("max_root_age") {
         true => section.duration("max_root_age", "1825d", ["1h", "36500d"]).map(Some),
         false => {
@@ -213,5 +245,8 @@ pub(super) fn rotation(
         rehearse: rehearse?,
         openssl,
         schedule: schedule?,
+        canary: canary?,
+        canary_observe: canary_observe?,
+        canary_limit: u8::try_from(canary_limit?).unwrap_or(u8::MAX),
     })
 }

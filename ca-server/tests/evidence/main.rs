@@ -6,6 +6,7 @@
     reason = "clippy takes helpers of tests for product code"
 )]
 
+mod canary;
 mod hand_made;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,6 +7,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin_socket;
+mod cohort;
 pub mod exit;
 pub mod journal;
 pub mod output;

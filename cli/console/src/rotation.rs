@@ -3,12 +3,9 @@
 use proto::banyan::admin::v1::{Gate, Holder, Outlook, Rotation};
 use serde_json::{Value, json};
 
+use crate::cohort::{self, CANARY};
+pub use crate::cohort::{STEADY, phases};
 use crate::output::{self, hex, time};
-
-/// The phase in which no rotation is under way.
-pub const STEADY: &str = "steady";
-/// The phases in their order.
-pub const PHASES: [&str; 5] = [STEADY, "staging", "distributing", "draining", "withdrawing"];
 
 /// Kind of the holder that stands for others who issue under a root.
 const SHARED_ROOT: &str = "shared-root";
@@ -44,6 +41,9 @@ pub fn status(rotation: &Rotation) -> String {
         "\ntrust {}/{} leaves, new leaves {}/{}",
         trust.done, trust.total, leaves.done, leaves.total
     ));
+    if let Some(standing) = &rotation.cohort {
+        text.push_str(&format!("\n{}", cohort::words(standing, &rotation.phase)));
+    }
     if let Some(gate) = &rotation.gate {
         text.push_str(&format!("\n{}", gate.summary));
     }
@@ -106,7 +106,7 @@ fn roots(rotation: &Rotation) -> String {
 pub fn explain(rotation: &Rotation) -> String {
     let Some(gate) = &rotation.gate else {
         let why = match rotation.phase.as_str() {
-            "distributing" | "draining" | "withdrawing" => {
+            "distributing" | CANARY | "draining" | "withdrawing" => {
                 "what its gate waits for cannot be told now, since this server cannot read it: `banyan status` says why"
             }
             _ => "this phase ends at no gate",
@@ -117,7 +117,9 @@ pub fn explain(rotation: &Rotation) -> String {
     for hold in &gate.holds {
         text.push_str(&format!("\n  waits for: {hold}"));
     }
-    if let Some(opening) = opening(gate) {
+    let held_for = rotation.cohort.as_ref().is_some_and(|cohort| !cohort.held_for.is_empty());
+    // The summary says what to do then.
+    if let Some(opening) = opening(gate).filter(|_| !held_for) {
         text.push_str(&format!("\n  {opening}"));
     }
     if !gate.rests_on.is_empty() {
@@ -232,6 +234,7 @@ pub fn json(rotation: &Rotation) -> Value {
         "troubles": rotation.troubles,
         "rehearsed": rotation.rehearsed,
         "legal": rotation.legal,
+        "canary": rotation.cohort.as_ref().map(cohort::json),
         "done": rotation.done,
     })
 }

@@ -21,8 +21,10 @@ pub enum RotateAction {
     Check(RotateCheckOptions),
     /// Start a rotation to a new root
     Start(RotateStartOptions),
-    /// Let the new root sign once everybody trusts it; after a rollback, go forward again
+    /// Let the new root sign once everybody trusts it, in a canary for all; after a rollback, go forward
     Activate(RotateDecideOptions),
+    /// Let the new root sign for more than the present cohort of a canary
+    Widen(RotateWidenOptions),
     /// Pause the rotation: no phase ends until `resume`
     Hold(RotateDecideOptions),
     /// Continue a paused rotation
@@ -65,6 +67,10 @@ pub struct RotateStartOptions {
     /// Let the new root sign only at `banyan rotate activate`
     #[arg(long)]
     pub manual: bool,
+    /// For whom the new root signs first: a share of all workloads such as 5%, a SPIFFE id, which may end in /*, or several; `none`
+    /// for all at once [default: rotation.canary in the configuration]
+    #[arg(long, value_name = "COHORT", value_delimiter = ',')]
+    pub canary: Vec<String>,
     /// Idempotency key for this request [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
@@ -104,6 +110,18 @@ pub struct RotateDecideOptions {
     /// Where the admin API is.
     #[command(flatten)]
     pub target: AdminTarget,
+}
+
+/// Options of `rotate widen`.
+#[derive(Debug, Args)]
+pub struct RotateWidenOptions {
+    /// For whom it signs from now on, those of the present cohort among them: a share of all workloads such as 20%, a SPIFFE id,
+    /// which may end in /*, or several
+    #[arg(long = "canary", value_name = "COHORT", value_delimiter = ',', required = true)]
+    pub cohort: Vec<String>,
+    /// The rest is as for the other verbs.
+    #[command(flatten)]
+    pub decide: RotateDecideOptions,
 }
 
 /// Options of the verbs that look at a rotation.

@@ -178,6 +178,7 @@ mod tests {
             authority: "main".parse().unwrap(),
             mode: rotation::Mode::Auto,
             stage_again: None,
+            canary: None,
         };
         assert_eq!(about(&entry(wanted, Vec::new())), "authority main\nrequest one");
         let switch = Effect::SwitchSigner { root, issuer: Some(CertificateId::of(b"issuer")) };

@@ -26,11 +26,14 @@ pub async fn run(options: &RotateOptions) -> Result<(), Failure> {
     match &options.action {
         RotateAction::Check(options) => check::run(options).await,
         RotateAction::Start(options) => start(options).await,
-        RotateAction::Activate(options) => decide(options, Verb::Activate).await,
-        RotateAction::Hold(options) => decide(options, Verb::Hold).await,
-        RotateAction::Resume(options) => decide(options, Verb::Resume).await,
-        RotateAction::Abort(options) => decide(options, Verb::Abort).await,
-        RotateAction::Rollback(options) => decide(options, Verb::Rollback).await,
+        RotateAction::Activate(options) => decide(options, Verb::Activate, "").await,
+        RotateAction::Widen(options) => {
+            decide(&options.decide, Verb::Widen, &options.cohort.join(",")).await
+        }
+        RotateAction::Hold(options) => decide(options, Verb::Hold, "").await,
+        RotateAction::Resume(options) => decide(options, Verb::Resume, "").await,
+        RotateAction::Abort(options) => decide(options, Verb::Abort, "").await,
+        RotateAction::Rollback(options) => decide(options, Verb::Rollback, "").await,
         RotateAction::Status(options) => look(options, words::status).await,
         RotateAction::Explain(options) => look(options, words::explain).await,
         RotateAction::Watch(options) => watch::follow(&options.target, options.json, None).await,
@@ -57,6 +60,7 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
         },
         by: options.word.by(),
         reason: options.word.reason(),
+        canary: options.canary.join(","),
     };
     let asked = Asking { what: "rotation", json: options.json, wait: options.wait };
     ask(&options.target, request, asked).await
@@ -140,12 +144,13 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn decide(options: &RotateDecideOptions, verb: Verb) -> Result<(), Failure> {
+async fn decide(options: &RotateDecideOptions, verb: Verb, cohort: &str) -> Result<(), Failure> {
     let request_id = request_id(options.request_id.as_deref(), "rotate");
     let mut client = admin_client::rotations(&options.target).await?;
     let (by, reason) = (options.word.by(), options.word.reason());
+    let (verb, cohort) = (verb.into(), cohort.to_owned());
     let request =
-        DecideRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
+        DecideRotationRequest { request_id: request_id.clone(), verb, by, reason, cohort };
     let answer = client
         .decide_rotation(request)
         .await

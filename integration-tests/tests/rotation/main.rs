@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod absence;
+mod canary;
 mod distrust;
 mod live;
 mod operator;

@@ -174,7 +174,7 @@ async fn a_backup_from_the_middle_of_a_rotation_ends_it_and_takes_no_root_out_th
 
 fn decides(id: &str, verb: Verb) -> DecideRotationRequest {
     let (request_id, by, reason) = (id.to_owned(), "ada".to_owned(), "a test".to_owned());
-    DecideRotationRequest { request_id, verb: verb.into(), by, reason }
+    DecideRotationRequest { request_id, verb: verb.into(), by, reason, ..Default::default() }
 }
 
 /// Lets the new root sign as soon as its gate is open.

@@ -286,6 +286,7 @@ impl Rotations {
             request_id: uid.clone(),
             authority: object.spec.authority.clone().unwrap_or_default(),
             mode: mode.unwrap_or_default().to_owned(),
+            canary: object.spec.canary.clone().unwrap_or_default(),
             by: by(object),
             reason: object.spec.reason.clone().unwrap_or_default(),
             ..StartRotationRequest::default()
@@ -342,6 +343,7 @@ impl Rotations {
             verb: verb(action).into(),
             by: by(object),
             reason: object.spec.reason.clone().unwrap_or_default(),
+            cohort: object.spec.canary.clone().unwrap_or_default(),
         };
         let said = format!("{action:?}").to_ascii_lowercase();
         match self.world.ca.rotations().decide_rotation(request).await {
@@ -432,5 +434,6 @@ const fn verb(action: RotationAction) -> Verb {
         RotationAction::Abort => Verb::Abort,
         RotationAction::Rollback => Verb::Rollback,
         RotationAction::Activate => Verb::Activate,
+        RotationAction::Widen => Verb::Widen,
     }
 }

@@ -58,6 +58,12 @@ pub struct RootRotationSpec {
     /// says unless it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// For whom the new root signs first: a share of all workloads such as "5%", SPIFFE ids that may end in "/*", or several with a
+    /// comma between them; "none" for everybody at once; as the CA's configuration says unless it is set. With `action: widen` for
+    /// whom it signs from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub canary: Option<String>,
     /// What shall be done about the rotation now. Each change is one word to the CA; a word that it refuses is told in
     /// the condition ActionTaken and is not repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,15 +96,17 @@ pub enum RotationAction {
     Abort,
     /// Lets the former root sign again.
     Rollback,
-    /// Lets the new root sign if the trust gate is open; after a rollback, goes forward again.
+    /// Lets the new root sign if the trust gate is open, and in a canary for everybody; after a rollback, goes forward again.
     Activate,
+    /// Lets the new root sign for those in `canary`, the present cohort of a canary among them.
+    Widen,
 }
 
 /// Where a rotation stands.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RootRotationStatus {
-    /// Pending, Staging, Distributing, Draining, Withdrawing, Completed, Aborted, RolledBack, Refused or Unknown.
+    /// Pending, Staging, Distributing, Canary, Draining, Withdrawing, Completed, Aborted, RolledBack, Refused or Unknown.
     #[serde(default)]
     pub phase: String,
     /// The phases that it went through and when each began, also those in which nobody wrote this status.

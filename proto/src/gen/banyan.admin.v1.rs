@@ -77,6 +77,42 @@ impl ::prost::Name for HandshakeTally {
         "type.googleapis.com/banyan.admin.v1.HandshakeTally".into()
     }
 }
+/// A canary, and what is seen of its cohort.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CohortStanding {
+    /// As in StartRotationRequest. Before the canary begins, what was asked for.
+    #[prost(string, tag = "1")]
+    pub cohort: ::prost::alloc::string::String,
+    /// In phase "canary": leaves of the new root whose holders are there, those behind agents that are away, and leaves of the former
+    /// root that members still hold.
+    #[prost(uint64, tag = "2")]
+    pub taken: u64,
+    #[prost(uint64, tag = "3")]
+    pub silent: u64,
+    #[prost(uint64, tag = "4")]
+    pub waiting: u64,
+    /// What goes wrong with leaves of the new root; empty if nothing does.
+    #[prost(string, tag = "5")]
+    pub trouble: ::prost::alloc::string::String,
+    /// What holds the canary, which nobody asked for; empty if nothing does.
+    #[prost(string, tag = "6")]
+    pub held_for: ::prost::alloc::string::String,
+    /// How long it has been seen to be well, and how long it must be before the new root signs for everybody; in seconds.
+    #[prost(uint64, tag = "7")]
+    pub observed_for: u64,
+    #[prost(uint64, tag = "8")]
+    pub observe: u64,
+}
+impl ::prost::Name for CohortStanding {
+    const NAME: &'static str = "CohortStanding";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.CohortStanding".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.CohortStanding".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AcceptClockRequest {
     /// Who says so; required.
@@ -628,6 +664,10 @@ pub struct StartRotationRequest {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub reason: ::prost::alloc::string::String,
+    /// For whom the new root signs first: a share of all workloads such as "5%", SPIFFE ids that may end in "/\*", or several with a comma
+    /// between them; "none" for everybody at once; empty takes what the configuration says.
+    #[prost(string, tag = "8")]
+    pub canary: ::prost::alloc::string::String,
 }
 impl ::prost::Name for StartRotationRequest {
     const NAME: &'static str = "StartRotationRequest";
@@ -677,6 +717,9 @@ pub struct DecideRotationRequest {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// With VERB_WIDEN: for whom the new root signs from now on, as in StartRotationRequest.
+    #[prost(string, tag = "5")]
+    pub cohort: ::prost::alloc::string::String,
 }
 impl ::prost::Name for DecideRotationRequest {
     const NAME: &'static str = "DecideRotationRequest";
@@ -715,7 +758,7 @@ impl ::prost::Name for WatchRotationRequest {
 /// Where a rotation stands. All times are seconds since the Unix epoch, 0 for none.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Rotation {
-    /// "steady" when none is under way; else "staging", "distributing", "draining" or "withdrawing".
+    /// "steady" when none is under way; else "staging", "distributing", "canary", "draining" or "withdrawing".
     #[prost(string, tag = "1")]
     pub phase: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
@@ -778,6 +821,9 @@ pub struct Rotation {
     /// "operator". Empty if there was none, and from former releases.
     #[prost(string, tag = "45")]
     pub cause: ::prost::alloc::string::String,
+    /// For whom the new root signs first, if the rotation has a canary.
+    #[prost(message, optional, tag = "22")]
+    pub cohort: ::core::option::Option<CohortStanding>,
 }
 impl ::prost::Name for Rotation {
     const NAME: &'static str = "Rotation";
@@ -808,7 +854,7 @@ impl ::prost::Name for Progress {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Gate {
-    /// "trust", "leaf" or "converged".
+    /// "trust", "canary", "leaf" or "converged".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(bool, tag = "2")]
@@ -1369,7 +1415,7 @@ impl ::prost::Name for LiveLeaves {
 #[repr(i32)]
 pub enum Verb {
     Unspecified = 0,
-    /// Lets the new root sign if the trust gate is open; after a rollback, goes forward again.
+    /// Lets the new root sign if the trust gate is open, and in a canary for everybody; after a rollback, goes forward again.
     Activate = 1,
     /// No phase ends by itself any more.
     Hold = 2,
@@ -1378,6 +1424,8 @@ pub enum Verb {
     Abort = 4,
     /// Lets the former root sign again.
     Rollback = 5,
+    /// Lets the new root sign for more than the present cohort of a canary.
+    Widen = 6,
 }
 impl Verb {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1392,6 +1440,7 @@ impl Verb {
             Self::Resume => "VERB_RESUME",
             Self::Abort => "VERB_ABORT",
             Self::Rollback => "VERB_ROLLBACK",
+            Self::Widen => "VERB_WIDEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1403,6 +1452,7 @@ impl Verb {
             "VERB_RESUME" => Some(Self::Resume),
             "VERB_ABORT" => Some(Self::Abort),
             "VERB_ROLLBACK" => Some(Self::Rollback),
+            "VERB_WIDEN" => Some(Self::Widen),
             _ => None,
         }
     }
@@ -4618,7 +4668,7 @@ pub struct Leaf {
     pub applied: u64,
     #[prost(string, tag = "10")]
     pub evidence: ::prost::alloc::string::String,
-    /// The gate of the rotation under way that it holds: "trust", "leaf" or "converged"; empty for none.
+    /// The gate of the rotation under way that it holds: "trust", "canary", "leaf" or "converged"; empty for none.
     #[prost(string, tag = "11")]
     pub holds: ::prost::alloc::string::String,
     /// Whether its agent is connected, and when it last said anything; 0 for never since the server started.

@@ -104,5 +104,5 @@ pub async fn report_every(every: Duration, reporter: Reporter) {
 }
 
 const fn ends_at_gate(phase: &Phase) -> bool {
-    matches!(phase, Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_))
+    phase.gate_name().is_some()
 }

@@ -94,6 +94,12 @@ impl Cause {
                 "`banyan root standby list` shows those that are".to_owned()
             }
             Self::StandbyMayHaveSigned { until, .. } => format!("it can be dropped from {until} on"),
+            Self::NoCanary { .. } => {
+                "a cohort grows only in phase `canary`, which a rotation has that was started with --canary".to_owned()
+            }
+            Self::CohortNarrower { present, .. } => format!(
+                "a cohort only grows: name {present} and whom else; or take it back as a whole with `banyan rotate rollback`"
+            ),
             Self::NotDistrusted { .. } => "only a distrusted root is cut off".to_owned(),
             Self::NotReplaced { .. } => {
                 "it can be cut off once another root signs: `banyan rotate explain` says what that waits for".to_owned()

@@ -7,14 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Timestamp};
 
+use super::holds::{Hold, Until};
 use super::report::Evidence;
-use super::words::{
-    endless, holders, leaves, limited, own_trust, relying_parties, rounded_up, shown, unable,
-};
-use crate::codec;
 use crate::{
-    Contents, Distributing, Draining, Effect, Observer, Phase, Policy, ReplicaName, Segment,
-    SegmentId, SegmentState, State, Withdrawing,
+    Canary, Contents, Distributing, Draining, Effect, Observer, Phase, Policy, Segment, SegmentId,
+    SegmentState, State, Withdrawing,
 };
 
 /// What a gate comes to.
@@ -38,128 +35,19 @@ pub struct Gate {
 pub enum GateName {
     /// Everybody trusts the root that shall sign.
     Trust,
+    /// Everybody still does, and those for whom it signs first are well.
+    Canary,
     /// No leaf is alive under the root that shall go.
     Leaves,
     /// Nobody trusts the root that has gone.
     Converged,
 }
 
-/// One thing that keeps a gate closed. Each `until` is the time at which it counts as over, by everybody's clock.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case")]
-pub enum Hold {
-    /// Requests are still served from before the change.
-    #[error("the change is not in force yet: {effect} is under way")]
-    NotInForce {
-        /// Name of the effect that is under way.
-        effect: String,
-    },
-    /// A segment may hold rows that are not known.
-    #[error("segment {segment} is not sealed and read since the change, until {until}")]
-    Segment {
-        /// The segment.
-        segment: SegmentId,
-        /// The last of its bounds that matters here.
-        #[serde(with = "codec::seconds")]
-        until: Timestamp,
-    },
-    /// A replica could not go on issuing under the root that shall sign.
-    #[error("replica {replica} has no issuer under root {} yet, until {until}", root.short())]
-    Issuer {
-        /// The replica.
-        replica: ReplicaName,
-        /// The root.
-        #[serde(with = "codec::text")]
-        root: RootId,
-        /// When it counts as gone, or is waited for no longer: then the root signs without it.
-        #[serde(with = "codec::seconds")]
-        until: Timestamp,
-    },
-    /// Holders of leaves have not applied the bundle.
-    #[error("{} not applied the bundle, until {}", holders(*count), shown(*until))]
-    Unproven {
-        /// How many leaves.
-        count: u64,
-        /// The latest end among them.
-        #[serde(with = "codec::optional_seconds")]
-        until: Option<Timestamp>,
-    },
-    /// Holders take their leaves from agents, and their trust from elsewhere.
-    #[error("{}, which nobody has confirmed{}", own_trust(*count), endless(*until))]
-    OwnTrust {
-        /// How many leaves.
-        count: u64,
-        /// When policy assumes their trust, or the gate gives up on them; `None` if neither is ever so.
-        #[serde(with = "codec::optional_seconds")]
-        until: Option<Timestamp>,
-    },
-    /// Proxies acknowledged the bundle and cannot verify what the new root signs.
-    #[error("{}, and no time ends that", unable(*count))]
-    Unable {
-        /// How many leaves.
-        count: u64,
-    },
-    /// Relying parties have not confirmed the bundle, and their staleness bounds are not over.
-    #[error("{} not confirmed the bundle, until {}", relying_parties(*count, ["has", "have"]), shown(*until))]
-    // Journals have the first name of this hold.
-    #[serde(rename = "subscribers")]
-    RelyingParties {
-        /// How many.
-        count: u64,
-        /// The latest of their bounds.
-        #[serde(with = "codec::optional_seconds")]
-        until: Option<Timestamp>,
-    },
-    /// Relying parties that have no staleness bound have not confirmed.
-    #[error("{} must confirm the bundle by name{}", relying_parties(*count, ["", ""]).trim_end(), limited(*until))]
-    // Journals have the first name of this hold.
-    #[serde(rename = "unbounded_subscribers")]
-    UnboundedRelyingParties {
-        /// How many.
-        count: u64,
-        /// When the gate gives up on them; `None` if it never does. Entries of former releases have none.
-        #[serde(
-            default,
-            skip_serializing_if = "Option::is_none",
-            with = "codec::optional_seconds"
-        )]
-        until: Option<Timestamp>,
-    },
-    /// Leaves live under the root that shall go.
-    #[error("{} alive under root {}, until {}", leaves(*count), root.short(), shown(*until))]
-    Live {
-        /// How many.
-        count: u64,
-        /// The root.
-        #[serde(with = "codec::text")]
-        root: RootId,
-        /// The latest end among them.
-        #[serde(with = "codec::optional_seconds")]
-        until: Option<Timestamp>,
-    },
-    /// Others issue under the root too: what is known of their leaves is somebody's word that they stopped, and the longest
-    /// life that a leaf of theirs has.
-    #[error("leaves may be alive under root {}, which others share, until {}", root.short(), shown(*until))]
-    Shared {
-        /// The root.
-        #[serde(with = "codec::text")]
-        root: RootId,
-        /// The last end of their leaves, as was attested; `None` if nobody attested.
-        #[serde(with = "codec::optional_seconds")]
-        until: Option<Timestamp>,
-    },
-    /// Everything else is met; handshakes that began before may still be in flight.
-    #[error("handshakes in flight, for {} s more", rounded_up(*left))]
-    Settling {
-        /// How long.
-        left: Duration,
-    },
-}
-
 /// The gate that the present phase ends at, if it ends at one.
 pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate> {
     match &state.phase {
         Phase::Distributing(phase) => Some(trust_gate(state, phase, evidence, policy)),
+        Phase::Canary(phase) => Some(canary_gate(state, phase, evidence, policy)),
         Phase::Draining(phase) => Some(leaf_gate(state, phase, evidence, policy)),
         Phase::Withdrawing(phase) => Some(converged_gate(state, phase, evidence, policy)),
         Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => {
@@ -177,11 +65,46 @@ pub fn trust_gate(
     evidence: &Evidence,
     policy: &Policy,
 ) -> Gate {
-    let mut judge = Judge::of(evidence, policy, None);
-    judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
-    judge.trust(state, phase.bundle.generation);
-    judge.issuers(state, phase);
+    let waits = Waits { decided: phase.bundle.generation, to: phase.to, since: phase.since };
+    let judge = waits.judged(state, evidence, policy);
     judge.settled(GateName::Trust, Settling::of(phase.settling, phase.observer.as_ref()))
+}
+
+/// The same while the new root signs for a cohort: whoever relies on the bundle may have come since.
+///
+/// `evidence` must be about the bundle of the phase.
+pub fn trust_gate_again(
+    state: &State,
+    phase: &Canary,
+    evidence: &Evidence,
+    policy: &Policy,
+) -> Gate {
+    let waits = Waits { decided: phase.bundle.generation, to: phase.to, since: phase.since };
+    let judge = waits.judged(state, evidence, policy);
+    judge.settled(GateName::Canary, Settling::of(phase.settling, phase.observer.as_ref()))
+}
+
+/// The gate of a canary: the trust gate again, and a cohort that was seen to be well for long enough.
+///
+/// `evidence` must be about the bundle of the phase.
+pub fn canary_gate(state: &State, phase: &Canary, evidence: &Evidence, policy: &Policy) -> Gate {
+    let mut gate = trust_gate_again(state, phase, evidence, policy);
+    let seen = evidence.cohort.unwrap_or_default();
+    if !seen.is_telling() {
+        gate.holds.push(Hold::Cohort { taken: seen.taken, all: seen.all() });
+        gate.opens_at_latest = None;
+        return gate;
+    }
+    let counted = phase.observer.as_ref().map(|by| &by.segment) == evidence.observer.as_ref();
+    let began = phase.observing.filter(|_| counted);
+    let since = began.map_or(Duration::ZERO, |began| evidence.uptime.saturating_sub(began));
+    let left = policy.canary_observe.saturating_sub(since);
+    if began.is_none() || !left.is_zero() {
+        gate.holds.push(Hold::Observing { left });
+        let at = evidence.at.plus(left.saturating_add(Duration::from_millis(999)));
+        gate.opens_at_latest = gate.opens_at_latest.map(|latest| latest.max(at));
+    }
+    gate
 }
 
 /// What keeps it from being known that everybody trusts the present bundle, whose roots in question came at `since`. Nothing
@@ -243,7 +166,17 @@ impl Gate {
 
     /// Whether it is open but for handshakes in flight.
     pub fn is_met(&self) -> bool {
-        self.holds.iter().all(|hold| matches!(hold, Hold::Settling { .. }))
+        self.holds.iter().all(|hold| matches!(hold, Hold::Settling { .. } | Hold::Observing { .. }))
+    }
+}
+
+impl GateName {
+    /// Whether the new root comes to sign behind it, so that with mode `manual` somebody has to say so.
+    pub const fn waits_for_activation(self) -> bool {
+        match self {
+            Self::Trust | Self::Canary => true,
+            Self::Leaves | Self::Converged => false,
+        }
     }
 }
 
@@ -254,55 +187,11 @@ impl Withdrawing {
     }
 }
 
-impl Hold {
-    /// What somebody can do about what no time ends; `None` for what ends by itself.
-    pub fn way(&self) -> Option<String> {
-        if !matches!(self.until(), Until::Never) {
-            return None;
-        }
-        Some(match self {
-            Self::Shared { root, .. } => format!(
-                "once nobody else issues under root {0} any more, say so with `banyan root attest {0} --by NAME`",
-                root.short()
-            ),
-            Self::OwnTrust { .. } => "let those holders take their roots from their agents, or cover them with `banyan \
-                                      relying-party add NAME --covers SPIFFE_ID` and confirm for them with `banyan \
-                                      relying-party confirm NAME`; those that a relying party covers already wait for \
-                                      its word, and `banyan rotate explain` names it"
-                .to_owned(),
-            Self::Unable { .. } => "`banyan rotate explain` names them: replace each of those proxies by a version that verifies \
-                                    the new algorithm, and the gate goes on by itself; or give the rotation up with `banyan \
-                                    rotate abort`; or go on without them with `banyan waiver add NAME --covers SPIFFE_ID --lasts 7d \
-                                    --reason TEXT --force`, and they break when the new root signs"
-                .to_owned(),
-            _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
-                  that is gone with `banyan relying-party remove NAME`; one named kubernetes/CHANNEL confirms by itself, \
-                  and /readyz of `banyan kubernetes` says what it waits for; one named ca/NAME is a neighbor, and `banyan \
-                  downstream list` says what that one waits for"
-                .to_owned(),
-        })
-    }
-
-    /// When it ends by itself at the latest.
-    fn until(&self) -> Until {
-        match self {
-            Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
-            Self::Segment { until, .. } | Self::Issuer { until, .. } => Until::At(*until),
-            Self::Unable { .. } => Until::Never,
-            Self::Unproven { until, .. }
-            | Self::OwnTrust { until, .. }
-            | Self::RelyingParties { until, .. }
-            | Self::UnboundedRelyingParties { until, .. }
-            | Self::Live { until, .. }
-            | Self::Shared { until, .. } => until.map_or(Until::Never, Until::At),
-        }
-    }
-}
-
 impl fmt::Display for GateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trust => "trust",
+            Self::Canary => "canary",
             Self::Leaves => "leaf",
             Self::Converged => "converged",
         })
@@ -335,11 +224,25 @@ impl<'a> Settling<'a> {
     }
 }
 
-enum Until {
-    /// Work of this process, or the settle time, which is added anyway.
-    Soon,
-    At(Timestamp),
-    Never,
+/// What the trust gate is about.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// When the bundle of both roots was decided.
+    decided: Generation,
+    /// The root that shall sign.
+    to: RootId,
+    /// When the phase began.
+    since: Timestamp,
+}
+
+impl Waits {
+    fn judged<'a>(self, state: &State, evidence: &'a Evidence, policy: &'a Policy) -> Judge<'a> {
+        let mut judge = Judge::of(evidence, policy, None);
+        judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
+        judge.trust(state, self.decided);
+        judge.issuers(state, self);
+        judge
+    }
 }
 
 /// Collects what holds a gate.
@@ -425,9 +328,9 @@ impl<'a> Judge<'a> {
     /// Every replica that issues now is able to go on when the new root signs. It is waited for as long as its segment counts,
     /// and never for longer than the longest leaf of before this phase: a replica that gets no issuer, for whatever reason of
     /// its own, does not keep all the others from ending the rotation.
-    fn issuers(&mut self, state: &State, phase: &Distributing) {
-        let Some(entry) = state.roots.get(&phase.to) else { return };
-        let last = self.policy.horizon_limit(phase.since, Timestamp::MAX);
+    fn issuers(&mut self, state: &State, waits: Waits) {
+        let Some(entry) = state.roots.get(&waits.to) else { return };
+        let last = self.policy.horizon_limit(waits.since, Timestamp::MAX);
         for replica in state.live_replicas() {
             if entry.signer_for(replica).is_some() || self.evidence.draining.contains(replica) {
                 continue;
@@ -439,7 +342,7 @@ impl<'a> Judge<'a> {
             let until = bound.min(last);
             if !self.has_passed(Some(until)) {
                 let (replica, until) = (replica.clone(), self.policy.over_at(until));
-                self.holds.push(Hold::Issuer { replica, root: phase.to, until });
+                self.holds.push(Hold::Issuer { replica, root: waits.to, until });
             }
         }
     }

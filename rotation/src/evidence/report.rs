@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{ReplicaName, SegmentId};
+use crate::{CohortSeen, ReplicaName, SegmentId};
 
 /// Everything that gates rest on, as it was at one instant.
 ///
@@ -61,6 +61,10 @@ pub struct Evidence {
     /// Replicas that release no new leaf any more, and are about to go: nobody waits for an issuer of theirs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub draining: BTreeSet<ReplicaName>,
+    /// What was seen of the cohort of a canary; `None` while there is no canary, and while nobody has looked since it began or
+    /// changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<CohortSeen>,
 }
 
 impl Evidence {
@@ -81,6 +85,7 @@ impl Evidence {
             let_go: BTreeSet::new(),
             observer: None,
             draining: BTreeSet::new(),
+            cohort: None,
         }
     }
 }

@@ -41,6 +41,8 @@ fn signers(state: &State) -> Result<(), Violation> {
         | Phase::Distributing(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => 1,
+        // One for the cohort, and one for everybody else.
+        Phase::Canary(_) => 2,
     };
     if signing == expected {
         Ok(())
@@ -193,6 +195,7 @@ fn bootstrap(state: &State) -> Result<(), Violation> {
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => true,
     };

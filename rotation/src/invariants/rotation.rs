@@ -38,6 +38,11 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
             let waits = is(&phase.to, &[Published, Draining]);
             (waits && is(&phase.from, &[Active]) && latest(&phase.bundle), Some(phase.to))
         }
+        Phase::Canary(phase) => {
+            let signs =
+                state.roots.get(&phase.to).is_some_and(|root| root.state == RootState::Canary);
+            (signs && is(&phase.from, &[Active]) && latest(&phase.bundle), Some(phase.to))
+        }
         Phase::Draining(phase) => {
             let switched =
                 phase.bundle.generation <= phase.switched && phase.switched <= state.generation;
@@ -49,7 +54,7 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
         }
     };
     let strays = |(id, entry): (&RootId, &RootEntry)| {
-        matches!(entry.state, Staged | Draining) && under_way != Some(*id)
+        matches!(entry.state, Staged | Draining | RootState::Canary) && under_way != Some(*id)
     };
     if fits && !state.roots.iter().any(strays) {
         Ok(())
@@ -69,6 +74,7 @@ pub(super) fn may_follow(before: &State, after: &State) -> bool {
             before.request_id == after.request_id
                 && before.authority == after.authority
                 && before.mode == after.mode
+                && before.canary == after.canary
         }
         _ => true,
     };
@@ -95,8 +101,12 @@ fn goes_its_way(phases: (&Phase, &Phase)) -> bool {
             | (Phase::Staging(_), Phase::Staging(_) | Phase::Distributing(_) | Phase::Steady(_))
             | (
                 Phase::Distributing(_),
-                Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_)
+                Phase::Distributing(_)
+                    | Phase::Canary(_)
+                    | Phase::Draining(_)
+                    | Phase::Withdrawing(_)
             )
+            | (Phase::Canary(_), Phase::Canary(_) | Phase::Draining(_))
             | (
                 Phase::Draining(_),
                 Phase::Draining(_) | Phase::Distributing(_) | Phase::Withdrawing(_)
@@ -107,6 +117,31 @@ fn goes_its_way(phases: (&Phase, &Phase)) -> bool {
 
 fn has_distrusted(state: &State) -> bool {
     state.roots.values().any(|entry| entry.is_distrusted())
+}
+
+/// A root comes to sign for a cohort only through the trust gate, and nobody leaves a cohort while it signs.
+pub(super) fn cohort(former: &State, next: &State) -> Result<(), Violation> {
+    let Phase::Canary(after) = &next.phase else { return Ok(()) };
+    let through = match &former.phase {
+        Phase::Canary(before) => {
+            if !after.cohort.includes(&before.cohort) {
+                return Err(Violation::CohortNarrowed { root: after.to });
+            }
+            before.to == after.to && before.from == after.from
+        }
+        Phase::Distributing(phase) => {
+            phase.to == after.to
+                && phase.settling.is_some()
+                && is_out(former, phase.bundle.sequence)
+        }
+        Phase::Uninitialised
+        | Phase::Bootstrapping(_)
+        | Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => false,
+    };
+    if through { Ok(()) } else { Err(Violation::SignerChanged { root: after.to }) }
 }
 
 /// The signer changes from one root to another only through the trust gate, or back by a rollback.
@@ -120,6 +155,11 @@ pub(super) fn signer(former: &State, next: &State) -> Result<(), Violation> {
     let through = match (&former.phase, &next.phase) {
         (Phase::Distributing(phase), Phase::Draining(_)) => {
             phase.to == after && phase.settling.is_some() && is_out(former, phase.bundle.sequence)
+        }
+        // The gate was passed when the canary began; it is judged again, unless the former root must go now.
+        (Phase::Canary(phase), Phase::Draining(_)) => {
+            let urgent = next.roots.get(&phase.from).is_some_and(|root| root.tainted);
+            phase.to == after && (phase.settling.is_some() || urgent)
         }
         (Phase::Draining(phase), Phase::Draining(back)) => {
             phase.from == after && !phase.rolled_back && back.rolled_back

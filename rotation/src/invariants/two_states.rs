@@ -31,12 +31,14 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
             rests: rests(former, next),
             probes: match &former.phase {
                 Phase::Distributing(phase) if former.phase == next.phase => Some(phase.to),
+                Phase::Canary(phase) if former.phase == next.phase => Some(phase.to),
                 _ => None,
             },
         };
         root(id, before, next.roots.get(id), how)?;
     }
     rotation::signer(former, next)?;
+    rotation::cohort(former, next)?;
     rotation::dropped(former, next)?;
     segments(former, next)
 }

@@ -33,6 +33,12 @@ pub enum Violation {
         /// The root.
         root: RootId,
     },
+    /// S4: somebody left the cohort of a canary while its root signs.
+    #[error("S4: the cohort for which root {} signs became smaller", root.short())]
+    CohortNarrowed {
+        /// The root.
+        root: RootId,
+    },
     /// S2: a root left the bundle without the leaf gate.
     #[error("S2: root {} left the bundle without the leaf gate", root.short())]
     RootDropped {
@@ -214,6 +220,7 @@ impl Violation {
             | Self::Sequence { .. }
             | Self::Fenced { .. }
             | Self::PhaseOrder { .. }
+            | Self::CohortNarrowed { .. }
             | Self::RootChanged { .. }
             | Self::Distrusted { .. }
             | Self::RotationUnfit { .. }

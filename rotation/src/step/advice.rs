@@ -25,7 +25,15 @@ pub fn legal(
     policy: &Policy,
 ) -> Vec<Verb> {
     let place = Place { state, now, policy };
-    let all = [Verb::Start, Verb::Activate, Verb::Hold, Verb::Resume, Verb::Abort, Verb::Rollback];
+    let all = [
+        Verb::Start,
+        Verb::Activate,
+        Verb::Widen,
+        Verb::Hold,
+        Verb::Resume,
+        Verb::Abort,
+        Verb::Rollback,
+    ];
     all.into_iter().filter(|verb| place.takes(verb, evidence)).collect()
 }
 
@@ -45,14 +53,14 @@ impl Place<'_> {
             Cause::RotationUnderWay { .. } => {
                 with(self.wait(), self.and_unblocked(vec![Verb::Abort, Verb::Rollback]))
             }
-            Cause::Held { .. } => with(None, vec![Verb::Resume]),
+            Cause::Held { .. } => with(None, vec![self.resuming()]),
             Cause::FormerRootLeft => with(self.wait(), self.unblocking()),
             Cause::TooLateToAbort | Cause::MayHaveSigned => {
                 with(self.wait(), self.and_unblocked(vec![Verb::Rollback]))
             }
             Cause::NothingToRollBack => with(self.wait(), self.and_unblocked(vec![Verb::Abort])),
             Cause::RolledBackBefore => with(self.wait(), self.and_unblocked(vec![Verb::Activate])),
-            Cause::NothingToActivate | Cause::LifeTooShort { .. } => {
+            Cause::NothingToActivate | Cause::LifeTooShort { .. } | Cause::NoCanary { .. } => {
                 with(self.wait(), self.and_unblocked(Vec::new()))
             }
             Cause::GateClosed { opens_at_latest, .. } => {
@@ -107,6 +115,7 @@ impl Place<'_> {
             | Cause::NotStandby { .. }
             | Cause::StandbyMayHaveSigned { .. }
             | Cause::NotDistrusted { .. }
+            | Cause::CohortNarrower { .. }
             | Cause::NamedByOthers { .. }
             | Cause::LastSigner { .. } => Advice::default(),
         }
@@ -119,7 +128,7 @@ impl Place<'_> {
             return None;
         }
         let before_switch = match &self.state.phase {
-            Phase::Staging(_) | Phase::Distributing(_) => true,
+            Phase::Staging(_) | Phase::Distributing(_) | Phase::Canary(_) => true,
             Phase::Draining(_) | Phase::Withdrawing(_) => false,
             Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) => return None,
         };
@@ -137,13 +146,21 @@ impl Place<'_> {
     fn unblocking(&self) -> Vec<Verb> {
         let mut verbs = Vec::new();
         if self.state.phase.rotation().is_some_and(|rotation| rotation.held_since.is_some()) {
-            verbs.push(Verb::Resume);
+            verbs.push(self.resuming());
         }
         if let Some((agent, seen)) = self.state.seen.highest() {
             verbs.push(self.going_on(seen.sequence.max(self.state.sequence)));
             verbs.push(Verb::Dismiss { agent: agent.clone() });
         }
         verbs
+    }
+
+    /// What ends a hold.
+    fn resuming(&self) -> Verb {
+        match self.state.phase.canary().and_then(|canary| canary.trouble.as_ref()) {
+            Some(_) => Verb::Accept,
+            None => Verb::Resume,
+        }
     }
 
     /// Going on, at once only if it cannot be otherwise.

@@ -31,6 +31,7 @@ pub(super) fn requested(
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => return Err(Cause::AlreadyBootstrapped),
     }

@@ -58,11 +58,11 @@ fn taken(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decis
         Event::ProbesRequested { root, until } => {
             horizon::probes_requested(state, *root, *until, now, policy)
         }
-        Event::RotationRequested { request_id, authority, mode, stage_again } => {
-            let (mode, stage_again) = (*mode, *stage_again);
+        Event::RotationRequested { request_id, authority, mode, stage_again, canary } => {
+            let (mode, stage_again, canary) = (*mode, *stage_again, canary.as_ref());
             staging::requested(
                 state,
-                &staging::Request { request_id, authority, mode, stage_again },
+                &staging::Request { request_id, authority, mode, stage_again, canary },
                 now,
             )
         }
@@ -72,6 +72,7 @@ fn taken(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decis
         Event::ActivateRequested { request_id, evidence } => {
             verbs::activate(state, request_id, evidence, now, policy)
         }
+        Event::CanaryWidened { request_id, cohort } => verbs::widened(state, request_id, cohort),
         Event::HoldRequested { request_id } => verbs::hold(state, request_id, now),
         Event::ResumeRequested { request_id } => verbs::resume(state, request_id, now),
         Event::AbortRequested { request_id } => verbs::abort(state, request_id, now),

@@ -4,10 +4,10 @@
 use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::{guards, passage, standby, verbs};
+use super::{canary, guards, passage, standby, verbs};
 use crate::{
-    AuthorityName, Cause, Cut, Draining, Effect, Ending, Mode, Phase, Policy, RequestId, RootState,
-    Rotation, Staging, StagingStep, State, Taint,
+    AuthorityName, Canary, Cause, Cut, Draining, Effect, Ending, Mode, Phase, Policy, RequestId,
+    RootState, Rotation, Staging, StagingStep, State, Taint,
 };
 
 /// What somebody says of a root.
@@ -186,6 +186,17 @@ fn turn(
                 (true, false) => return Err(Cause::MayHaveSigned),
             }
         }
+        // It signs for some already, so for all: the trust gate was passed.
+        Phase::Canary(phase) if phase.from == root => {
+            hasten(draft, now);
+            let rotation = draft.state.phase.rotation().unwrap_or(&phase.rotation).clone();
+            canary::finish(draft, &Canary { rotation, ..*phase.clone() }, now);
+        }
+        Phase::Canary(phase) if phase.to == root => {
+            hasten(draft, now);
+            let rotation = draft.state.phase.rotation().unwrap_or(&phase.rotation).clone();
+            canary::back(draft, &Canary { rotation, ..*phase.clone() }, now);
+        }
         Phase::Draining(phase) if phase.to == root => {
             hasten(draft, now);
             let other = former.roots.get(&phase.from).filter(|entry| !entry.tainted);
@@ -204,16 +215,19 @@ fn turn(
         Phase::Withdrawing(phase) if phase.to == root => {
             passage::finish(draft, &phase.rotation, phase.ending, now);
         }
-        Phase::Staging(_) | Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_) => {
-        }
+        Phase::Staging(_)
+        | Phase::Distributing(_)
+        | Phase::Canary(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => {}
     }
     Ok(())
 }
 
-/// Nobody holds the rotation any more, and nobody has to say that the new root signs.
+/// Nobody holds the rotation any more, nobody has to say that the new root signs, and it does for everybody at once.
 fn hasten(draft: &mut Draft, now: Timestamp) {
     if let Some(rotation) = draft.state.phase.rotation_mut() {
-        (rotation.mode, rotation.held_since) = (Mode::Auto, None);
+        (rotation.mode, rotation.held_since, rotation.canary) = (Mode::Auto, None, None);
     }
     super::staging::go_on(draft, now);
 }
@@ -238,6 +252,7 @@ pub(super) fn at_rest(draft: &mut Draft, now: Timestamp) {
         requested_at: now,
         stage_again: None,
         held_since: None,
+        canary: None,
     };
     if let Some((from, authority, _)) = goes(RootState::Active) {
         if let Some(root) = draft.state.next_standby(now) {

@@ -112,6 +112,7 @@ fn bundle_is_free(state: &State) -> Result<(), Cause> {
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => {
             Err(Cause::BundleChanges { phase: state.phase.name().to_owned() })

@@ -60,7 +60,17 @@ pub(super) fn probes_requested(
     policy: &Policy,
 ) -> Decision {
     let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
-    let is_next = matches!(&state.phase, Phase::Distributing(phase) if phase.to == root);
+    let is_next = match &state.phase {
+        Phase::Distributing(phase) => phase.to == root,
+        // Who cannot verify it shows as long as it does not sign for everybody.
+        Phase::Canary(phase) => phase.to == root,
+        Phase::Uninitialised
+        | Phase::Bootstrapping(_)
+        | Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => false,
+    };
     if !is_next || !entry.state.is_trusted() {
         return Err(Cause::RootMayNotSign { root, state: entry.state });
     }

@@ -37,7 +37,7 @@ pub(super) fn renewal_requested(state: &State, asked: &Renewal<'_>, now: Timesta
     // A root that waits for its activation, or for a rollback, must be able to sign when it is called for; and one that is
     // being staged goes on with whichever issuer is signed first.
     let may_ask = match entry.state {
-        RootState::Published | RootState::Active | RootState::Draining => true,
+        RootState::Published | RootState::Canary | RootState::Active | RootState::Draining => true,
         RootState::Staged => replica.is_some(),
         RootState::Retired => false,
     };
@@ -207,6 +207,7 @@ const fn first_of(state: &State) -> Option<(RootId, bool)> {
         Phase::Uninitialised
         | Phase::Steady(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => None,
     }

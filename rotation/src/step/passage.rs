@@ -1,22 +1,18 @@
 //! Through the gates: from one phase of a rotation to the next, by evidence only.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::guards;
+use super::settling::{Settling, is_free};
+use super::switch::Passes;
+use super::{canary, guards, switch, watch};
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
-    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Observer, Phase, Policy,
-    RootState, Rotation, Segment, SegmentId, SegmentState, State, Steady, Withdrawing,
+    Cause, Contents, Distributing, Effect, Ended, Ending, Mode, Observer, Phase, Policy, RootState,
+    Rotation, SegmentId, SegmentState, State, Steady, Withdrawing,
 };
-
-/// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
-fn is_free(state: &State, rotation: &Rotation) -> bool {
-    rotation.held_since.is_none() && guards::none_open(state).is_ok()
-}
 
 /// Looks at the gate of the present phase. Evidence about a former bundle changes nothing.
 pub(super) fn evidence_reported(
@@ -39,6 +35,9 @@ pub(super) fn evidence_reported(
             let (began, by) = (phase.settling, phase.observer.as_ref());
             let settling = Settling { began, by, evidence, policy };
             Ok(watched(state, &gate, settling, free.then_some(pass)))
+        }
+        Phase::Canary(phase) if evidence.sequence == phase.bundle.sequence => {
+            Ok(watch::watched(state, phase, evidence, now, policy))
         }
         Phase::Draining(phase) => {
             let gate = evidence::leaf_gate(state, phase, evidence, policy);
@@ -65,6 +64,7 @@ pub(super) fn evidence_reported(
         | Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
+        | Phase::Canary(_)
         | Phase::Withdrawing(_) => Ok(None),
     }
 }
@@ -72,36 +72,6 @@ pub(super) fn evidence_reported(
 /// Evidence that its own reader dates after the time of the step mixes two clocks.
 pub(super) fn not_ahead(evidence: &Evidence, now: Timestamp) -> Result<(), Cause> {
     if evidence.at > now { Err(Cause::EvidenceAhead { at: evidence.at, now }) } else { Ok(()) }
-}
-
-/// The settle time of a gate, on the clock that nobody sets.
-#[derive(Clone, Copy)]
-struct Settling<'a> {
-    /// When it began, if it did.
-    began: Option<Duration>,
-    /// On whose clock.
-    by: Option<&'a Observer>,
-    evidence: &'a Evidence,
-    policy: &'a Policy,
-}
-
-impl Settling<'_> {
-    /// Whether this report is of the one that counts.
-    fn is_counted(&self) -> bool {
-        self.by.map(|by| &by.segment) == self.evidence.observer.as_ref()
-    }
-
-    /// Whether the count begins anew with this report: nobody has begun one, or whoever did has been gone for so long that
-    /// it should have ended. Until then another one's report changes nothing, so that two who report never keep each other
-    /// from getting to the end.
-    fn begins(&self, state: &State) -> bool {
-        let Some(by) = self.by.filter(|_| self.began.is_some() && !self.is_counted()) else {
-            return self.began.is_none() || !self.is_counted();
-        };
-        let is_gone = state.segments.get(&by.segment).is_none_or(Segment::is_closed);
-        let late = by.since.plus(self.policy.settle * 2).plus(self.policy.skew * 2);
-        is_gone || self.evidence.at > late
-    }
 }
 
 /// Starts, restarts or ends the settle time of a gate.
@@ -135,22 +105,13 @@ fn watched(
     Some(draft)
 }
 
-/// The trust gate is open: the new root signs, the former one drains.
+/// The trust gate is open: the new root signs, for a cohort first if the rotation asks for that.
 pub(super) fn activate(draft: &mut Draft, phase: &Distributing, now: Timestamp) {
     let Distributing { rotation, from, to, bundle, .. } = phase.clone();
-    draft.switch(from, to);
-    let switched = draft.state.generation;
-    draft.state.phase = Phase::Draining(Draining {
-        rotation,
-        from,
-        to,
-        bundle,
-        switched,
-        rolled_back: false,
-        since: now,
-        settling: None,
-        observer: None,
-    });
+    match rotation.canary.clone() {
+        Some(cohort) => canary::begin(draft, phase, cohort, now),
+        None => switch::switch(draft, Passes { rotation, from, to, bundle }, now),
+    }
 }
 
 /// A root that goes, the one that stays, and why.
@@ -185,7 +146,7 @@ pub(super) fn driver_started(state: &State) -> Decision {
     let mut draft = Draft::after(state);
     match draft.state.phase.settling_mut() {
         Some((settling, None)) if settling.is_some() => {
-            *settling = None;
+            draft.set_settling(None);
             Ok(Some(draft))
         }
         _ => Ok(None),
@@ -226,6 +187,7 @@ impl Draft {
                 Some(Observer { segment, since: evidence.at })
             });
         }
+        self.set_observing(None);
     }
 
     /// Closes every segment that the gate takes for over.

@@ -53,7 +53,7 @@ fn needs(state: &State, replica: &ReplicaName) -> Option<RootId> {
     };
     let lacks = |(root, entry): &(&RootId, &RootEntry)| match entry.state {
         RootState::Active => !can(entry),
-        RootState::Published | RootState::Draining => {
+        RootState::Published | RootState::Canary | RootState::Draining => {
             entry.signing_issuers().all(|id| entry.signers.get(replica) == Some(&id))
         }
         RootState::Staged => {

@@ -129,6 +129,7 @@ impl Draft {
     fn rename_bundle(&mut self, to: BundleChange) {
         match &mut self.state.phase {
             Phase::Distributing(phase) => phase.bundle = to,
+            Phase::Canary(phase) => phase.bundle = to,
             Phase::Draining(phase) => (phase.bundle, phase.switched) = (to, to.generation),
             Phase::Withdrawing(phase) => phase.bundle = to,
             Phase::Uninitialised

@@ -1,6 +1,6 @@
 //! The start of a rotation: a new root and its first issuer, asked for and taken; then both roots into the bundle.
 
-use trust::{RootId, Timestamp};
+use trust::{Cohort, RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
 use super::guards;
@@ -16,10 +16,11 @@ pub(super) struct Request<'a> {
     pub(super) authority: &'a AuthorityName,
     pub(super) mode: Mode,
     pub(super) stage_again: Option<RootId>,
+    pub(super) canary: Option<&'a Cohort>,
 }
 
 pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) -> Decision {
-    let Request { request_id, authority, mode, stage_again } = *request;
+    let Request { request_id, authority, mode, stage_again, canary } = *request;
     if state.done.contains(request_id) {
         return Ok(None);
     }
@@ -28,7 +29,8 @@ pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) ->
         return match rotation.request_id == *request_id {
             true if rotation.authority == *authority
                 && rotation.mode == mode
-                && rotation.stage_again == stage_again =>
+                && rotation.stage_again == stage_again
+                && rotation.canary.as_ref() == canary =>
             {
                 Ok(None)
             }
@@ -55,6 +57,7 @@ pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) ->
         requested_at: now,
         stage_again,
         held_since: None,
+        canary: canary.cloned(),
     };
     draft.state.phase = Phase::Staging(Staging { rotation, from, step: StagingStep::StagingRoot });
     draft.owe(Effect::StageRoot { request_id: request_id.clone(), authority: authority.clone() });

@@ -93,6 +93,7 @@ fn of(request_id: RequestId, entry: &RootEntry, mode: Mode, now: Timestamp) -> R
         requested_at: now,
         stage_again: None,
         held_since: None,
+        canary: None,
     }
 }
 

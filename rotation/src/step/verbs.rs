@@ -1,10 +1,10 @@
 //! What an operator may ask of a rotation. A request id that was carried out is not carried out again.
 
-use trust::{RootId, Timestamp};
+use trust::{Cohort, RootId, Sequence, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::{guards, passage, staging};
-use crate::evidence::{self, Evidence};
+use super::{canary, guards, passage, staging};
+use crate::evidence::{self, Evidence, Gate};
 use crate::{
     Cause, Distributing, Draining, Effect, Ending, LOST_REPLICA, Mode, Phase, Policy, RequestId,
     Rotation, Staging, State,
@@ -27,17 +27,19 @@ pub(super) fn activate(
             guards::not_distrusted(state, phase.to)?;
             passage::not_ahead(evidence, now)?;
             free(rotation)?;
-            if evidence.sequence != phase.bundle.sequence {
-                let (sequence, wanted) = (evidence.sequence, phase.bundle.sequence);
-                return Err(Cause::EvidenceStale { sequence, wanted });
-            }
+            about(evidence, phase.bundle.sequence)?;
             let gate = evidence::trust_gate(state, phase, evidence, policy);
-            if !gate.is_open() {
-                let (gate, holds, opens_at_latest) = (gate.name, gate.holds, gate.opens_at_latest);
-                return Err(Cause::GateClosed { gate, holds, opens_at_latest });
-            }
-            draft.close_over(&gate.rests_on);
+            draft.close_over(&open(gate)?.rests_on);
             passage::activate(&mut draft, phase, now);
+        }
+        Phase::Canary(phase) => {
+            guards::not_distrusted(state, phase.to)?;
+            passage::not_ahead(evidence, now)?;
+            free(rotation)?;
+            about(evidence, phase.bundle.sequence)?;
+            let gate = evidence::trust_gate_again(state, phase, evidence, policy);
+            draft.close_over(&open(gate)?.rests_on);
+            canary::finish(&mut draft, phase, now);
         }
         Phase::Draining(phase) if phase.rolled_back => {
             guards::not_distrusted(state, phase.from)?;
@@ -45,6 +47,46 @@ pub(super) fn activate(
             forward(&mut draft, phase, now);
         }
         _ => return Err(Cause::NothingToActivate),
+    }
+    Ok(Some(draft.done(request_id)))
+}
+
+/// Evidence about another bundle opens no gate.
+fn about(evidence: &Evidence, wanted: Sequence) -> Result<(), Cause> {
+    match evidence.sequence == wanted {
+        true => Ok(()),
+        false => Err(Cause::EvidenceStale { sequence: evidence.sequence, wanted }),
+    }
+}
+
+fn open(gate: Gate) -> Result<Gate, Cause> {
+    if gate.is_open() {
+        return Ok(gate);
+    }
+    let Gate { name: gate, holds, opens_at_latest, .. } = gate;
+    Err(Cause::GateClosed { gate, holds, opens_at_latest })
+}
+
+/// Lets it sign for more.
+pub(super) fn widened(state: &State, request_id: &RequestId, cohort: &Cohort) -> Decision {
+    let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    let Phase::Canary(phase) = &state.phase else {
+        return Err(Cause::NoCanary { phase: state.phase.name().to_owned() });
+    };
+    guards::none_open(state)?;
+    guards::not_distrusted(state, phase.to)?;
+    if *cohort == phase.cohort {
+        return Ok(None);
+    }
+    if !cohort.includes(&phase.cohort) {
+        let (asked, present) = (cohort.clone(), phase.cohort.clone());
+        return Err(Cause::CohortNarrower { asked, present });
+    }
+    free(rotation)?;
+    let mut draft = Draft::after(state);
+    draft.set_observing(None);
+    if let Phase::Canary(canary) = &mut draft.state.phase {
+        canary.cohort = cohort.clone();
     }
     Ok(Some(draft.done(request_id)))
 }
@@ -68,6 +110,7 @@ pub(super) fn resume(state: &State, request_id: &RequestId, now: Timestamp) -> D
     }
     let mut draft = Draft::after(state);
     draft.set_held(None);
+    canary::resumed(&mut draft);
     staging::go_on(&mut draft, now);
     Ok(Some(draft.done(request_id)))
 }
@@ -111,22 +154,23 @@ pub(super) fn rollback(
         return Ok(None);
     }
     guards::none_open(state)?;
-    let phase = match &state.phase {
-        Phase::Draining(phase) if !phase.rolled_back => phase,
+    let root = match &state.phase {
+        Phase::Draining(phase) if !phase.rolled_back => phase.from,
+        Phase::Canary(phase) => phase.from,
         phase => return Err(no_way_back(phase)),
     };
-    let entry = state.roots.get(&phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
-    let not_after = entry.signs_until().ok_or(Cause::UnknownRoot { root: phase.from })?;
-    guards::not_distrusted(state, phase.from)?;
+    let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
+    let not_after = entry.signs_until().ok_or(Cause::UnknownRoot { root })?;
+    guards::not_distrusted(state, root)?;
     if not_after.since(now) < policy.leaf_lifetime_min {
-        return Err(Cause::LifeTooShort {
-            root: phase.from,
-            not_after,
-            min: policy.leaf_lifetime_min,
-        });
+        return Err(Cause::LifeTooShort { root, not_after, min: policy.leaf_lifetime_min });
     }
     let mut draft = Draft::after(state);
-    back(&mut draft, phase, now);
+    match &state.phase {
+        Phase::Draining(phase) => back(&mut draft, phase, now),
+        Phase::Canary(phase) => canary::back(&mut draft, phase, now),
+        phase => return Err(no_way_back(phase)),
+    }
     Ok(Some(draft.done(request_id)))
 }
 

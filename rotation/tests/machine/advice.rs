@@ -42,6 +42,13 @@ fn shape(World { state, .. }: &World) -> String {
         }
         .to_owned(),
         Phase::Distributing(phase) => format!("{}", phase.settling.is_some()),
+        Phase::Canary(phase) => format!(
+            "{} {} {} {}",
+            phase.settling.is_some(),
+            phase.observing.is_some(),
+            phase.trouble.is_some(),
+            phase.cohort
+        ),
         Phase::Draining(phase) => format!("{} {}", phase.settling.is_some(), phase.rolled_back),
         Phase::Withdrawing(phase) => format!("{:?}", phase.ending),
         Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) => String::new(),

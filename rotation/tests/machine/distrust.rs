@@ -150,6 +150,7 @@ fn with_a_standby_root_the_distrusted_one_is_replaced_without_distribution_and_n
         authority: "main".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: Some(root("A")),
+        canary: None,
     };
     let staging = after(state.clone(), 2_000, &[again]);
     assert!(matches!(refused(&staging, &prepared("again", "A"), 2_000), Cause::RootKnown { .. }));

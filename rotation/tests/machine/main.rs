@@ -7,6 +7,7 @@
 
 mod advice;
 mod broken;
+mod canary;
 mod distrust;
 mod explore;
 mod further;

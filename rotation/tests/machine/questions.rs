@@ -18,6 +18,7 @@ fn holds(state: &State) {
     assert_eq!(phase.steady().is_some(), matches!(phase, Phase::Steady(_)));
     assert_eq!(phase.staging().is_some(), phase.name() == "staging");
     assert_eq!(phase.draining().is_some(), phase.name() == "draining");
+    assert_eq!(phase.canary().is_some(), phase.name() == "canary");
     assert_eq!(
         phase.is_rolled_back(),
         phase.draining().is_some_and(|draining| draining.rolled_back)
@@ -30,14 +31,14 @@ fn what_others_ask_of_a_phase_is_answered_as_the_machine_does() {
     let first = start();
     assert!(first.phase.is_uninitialised());
     holds(&first);
-    let states = states();
+    let states: Vec<_> = states().into_iter().chain([canary()]).collect();
     let mut phases = std::collections::BTreeSet::new();
     for state in &states {
         assert!(!state.phase.is_uninitialised());
         holds(state);
         phases.insert(state.phase.name());
     }
-    assert_eq!(phases.len(), 5, "{phases:?}");
+    assert_eq!(phases.len(), 6, "{phases:?}");
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn a_root_that_is_trusted_stays_or_drains_and_a_retired_one_does_neither() {
     for state in [
         RootState::Staged,
         RootState::Published,
+        RootState::Canary,
         RootState::Active,
         RootState::Draining,
         RootState::Retired,

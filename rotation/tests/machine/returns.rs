@@ -13,6 +13,7 @@ fn named(request: &str, name: &str) -> Event {
         authority,
         mode: Mode::Auto,
         stage_again: Some(root(name)),
+        canary: None,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{
-    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Cut, Distributing,
-    Draining, Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry,
-    IssuerRenewal, Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState,
-    Rotation, Segment, SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep,
-    State, Steady, Taint, Verb, Wait, Withdrawing,
+    Advice, BootstrapStep, Bootstrapping, BundleChange, Canary, Cause, CohortSeen, Contents, Cut,
+    Distributing, Draining, Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot,
+    IssuerEntry, IssuerRenewal, Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal,
+    RootEntry, RootState, Rotation, Segment, SegmentState, Share, Sighting, Sightings,
+    SignedIssuer, Staging, StagingStep, State, Steady, Taint, Trouble, Verb, Wait, Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
 use serde::de::{
@@ -131,6 +131,10 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<Staging>("staging"),
         names_of::<StagingStep>("staging step"),
         names_of::<Distributing>("distributing"),
+        names_of::<Canary>("canary"),
+        names_of::<Share>("share"),
+        names_of::<Trouble>("trouble"),
+        names_of::<CohortSeen>("cohort"),
         names_of::<Draining>("draining"),
         names_of::<Ending>("ending"),
         names_of::<Withdrawing>("withdrawing"),

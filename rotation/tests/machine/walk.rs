@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use rotation::evidence::{RelyingParties, Tally};
-use rotation::{Contents, Event, Evidence, Mode, Phase, Policy, State, invariants, step};
+use rotation::{
+    CohortSeen, Contents, Event, Evidence, Mode, Phase, Policy, State, invariants, step,
+};
 use trust::Timestamp;
 
 use crate::words::*;
@@ -17,6 +19,10 @@ fn root_name() -> impl Strategy<Value = &'static str> {
 
 fn segment() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["s1", "s2", "s3", "s4"])
+}
+
+fn cohort() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["5%", "50%", "100%", SHOP, "5%,spiffe://example.org/*"])
 }
 
 /// Evidence of the time of the step, mostly good.
@@ -34,6 +40,14 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
                     .collect(),
                 unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
                 unable: u64::from(waits && count > 0),
+                cohort: (sequence > 2).then(|| CohortSeen {
+                    taken: sequence - 3,
+                    trouble: rotation::Trouble {
+                        issue_errors: rotation::Share { bad: count, of: 10 },
+                        ..rotation::Trouble::default()
+                    },
+                    ..CohortSeen::default()
+                }),
                 observer: observer.map(|segment| segment.parse().unwrap()),
                 live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
                 relying_parties: RelyingParties {
@@ -85,6 +99,8 @@ fn any_verb() -> impl Strategy<Value = Event> {
         1 => further_names().prop_map(|names| further("other", &names)),
         2 => further_names().prop_map(|names| no_further("main", &names)),
         1 => request().prop_map(|request| rotation(request, Mode::Standby)),
+        2 => (request(), mode(), cohort()).prop_map(|(request, mode, cohort)| canary_rotation(request, mode, cohort)),
+        2 => (request(), cohort()).prop_map(|(request, cohort)| widen(request, cohort)),
         2 => (request(), root_name()).prop_map(|(request, name)| distrust(request, name)),
         1 => (request(), root_name()).prop_map(|(request, name)| distrust_with(request, name, "other")),
         1 => (request(), root_name()).prop_map(|(request, name)| trust_again(request, name)),
@@ -176,7 +192,7 @@ proptest! {
 
     #[test]
     fn no_walk_through_rotations_breaks_a_rule_and_no_event_is_done_twice(
-        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), drained()]),
+        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), canary(), distributed_first(Mode::Manual), drained()]),
         walk in prop::collection::vec((prop_oneof![any_event(), any_verb(), any_verb()], pause()), 1..120),
     ) {
         let mut now = 1_200;
@@ -192,7 +208,10 @@ proptest! {
 fn passes_a_gate(before: &Phase, after: &Phase) -> bool {
     matches!(
         (before, after),
-        (Phase::Distributing(_), Phase::Draining(rotation::Draining { rolled_back: false, .. }))
+        (
+            Phase::Distributing(_) | Phase::Canary(_),
+            Phase::Draining(rotation::Draining { rolled_back: false, .. })
+        ) | (Phase::Distributing(_), Phase::Canary(_))
             | (Phase::Draining(_), Phase::Withdrawing(_))
     )
 }
@@ -202,7 +221,7 @@ proptest! {
 
     #[test]
     fn no_gate_of_a_restored_record_is_passed_while_leaves_that_nobody_knows_may_live(
-        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), drained()]),
+        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), canary(), distributed_first(Mode::Manual), drained()]),
         walk in prop::collection::vec((prop_oneof![any_event(), any_verb(), any_verb()], 0..40_i64), 1..120),
     ) {
         let mut now = 1_200;
@@ -211,7 +230,9 @@ proptest! {
             now += pause;
             let lost = state.lost_rows_until(at(now), &policy());
             // What is cut off by an operator's word passes no gate.
-            let is_cut = matches!(event, Event::DistrustedRootCut { .. });
+            // Nor does what ends a canary at once: its gate was passed when it began.
+            let is_cut = matches!(event, Event::DistrustedRootCut { .. })
+                || state.phase.canary().is_some() && matches!(event, Event::RootDistrusted { .. });
             let Ok(next) = step(&state, &dated(event, now), at(now), &policy()) else { continue };
             if !is_cut && passes_a_gate(&state.phase, &next.next.phase) {
                 prop_assert_eq!(lost, None, "at {}: {}", now, line(&next.next));

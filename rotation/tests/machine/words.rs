@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rotation::{
-    BootstrapStep, Contents, Der, Event, Evidence, FurtherRoot, Mode, Phase, Policy, PreparedRoot,
-    SegmentState, SignedIssuer, StagingStep, State,
+    BootstrapStep, CohortSeen, Contents, Der, Event, Evidence, FurtherRoot, Mode, Phase, Policy,
+    PreparedRoot, SegmentState, SignedIssuer, StagingStep, State,
 };
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
 
@@ -20,6 +20,8 @@ pub(crate) fn policy() -> Policy {
         settle: Duration::from_secs(30),
         leaf_lifetime_min: Duration::from_secs(600),
         withdrawal_max: Duration::from_secs(3_600),
+        canary_observe: Duration::from_secs(60),
+        canary_limit_percent: 1,
     }
 }
 
@@ -115,7 +117,19 @@ pub(crate) fn probes(root_name: &str, until: i64) -> Event {
 
 pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
     let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
-    Event::RotationRequested { request_id, authority, mode, stage_again: None }
+    Event::RotationRequested { request_id, authority, mode, stage_again: None, canary: None }
+}
+
+/// The same for a cohort first.
+pub(crate) fn canary_rotation(request: &str, mode: Mode, cohort: &str) -> Event {
+    let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
+    let canary = Some(cohort.parse().unwrap());
+    Event::RotationRequested { request_id, authority, mode, stage_again: None, canary }
+}
+
+pub(crate) fn widen(request: &str, cohort: &str) -> Event {
+    let (request_id, cohort) = (request.parse().unwrap(), cohort.parse().unwrap());
+    Event::CanaryWidened { request_id, cohort }
 }
 
 pub(crate) fn promote(request: &str, name: &str) -> Event {
@@ -216,7 +230,14 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         let_go: std::collections::BTreeSet::new(),
         observer: None,
         draining: std::collections::BTreeSet::new(),
+        cohort: None,
     }
+}
+
+/// The same of a cohort whose two leaves are of the new root.
+pub(crate) fn well(now: i64, sequence: u64, read: u64) -> Evidence {
+    let cohort = Some(CohortSeen { taken: 2, ..CohortSeen::default() });
+    Evidence { cohort, ..evidence(now, sequence, read) }
 }
 
 pub(crate) fn tally(count: u64, latest: i64) -> rotation::evidence::Tally {
@@ -245,6 +266,27 @@ pub(crate) fn distributed(mode: Mode) -> State {
         sealed("s1", 10),
     ];
     after(signing(), 1_000, &events)
+}
+
+/// The cohort for which `B` signs first.
+pub(crate) const SHOP: &str = "spiffe://example.org/ns/shop/*";
+
+/// Roots `A` and `B` are in bundle 2, everybody can be seen to have it, and `B` is to sign for a cohort first: generation 12.
+pub(crate) fn distributed_first(mode: Mode) -> State {
+    let events = [
+        canary_rotation("r", mode, SHOP),
+        prepared("r", "B"),
+        signed("r", "B", "b"),
+        published(2),
+        sealed("s1", 10),
+    ];
+    after(signing(), 1_000, &events)
+}
+
+/// `B` signs for the cohort since 1,130: generation 15.
+pub(crate) fn canary() -> State {
+    let state = after(distributed_first(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
+    after(state, 1_130, &[reported(evidence(1_130, 2, 10)), horizon("B", "s1", 2_200)])
 }
 
 /// Root `B` signs since generation 14, and its signer is in force: generation 17.
@@ -306,6 +348,12 @@ pub(crate) fn line(state: &State) -> String {
         .to_owned(),
         Phase::Distributing(phase) if phase.settling.is_some() => {
             "distributing, settling".to_owned()
+        }
+        Phase::Canary(phase) => {
+            let settling = if phase.settling.is_some() { ", settling" } else { "" };
+            let observing = if phase.observing.is_some() { ", observing" } else { "" };
+            let trouble = if phase.trouble.is_some() { ", trouble" } else { "" };
+            format!("canary{settling}{observing}{trouble}")
         }
         Phase::Draining(phase) => {
             let back = if phase.rolled_back { " back" } else { "" };

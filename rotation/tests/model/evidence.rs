@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rotation::evidence::{RelyingParties, Tally};
-use rotation::{Contents, Evidence, Phase, SegmentState, State};
+use rotation::{CohortSeen, Contents, Evidence, Phase, SegmentState, State};
 use trust::{Generation, Sequence};
 
 use crate::agents::{has_trust_of_its_own, may_hold};
@@ -12,7 +12,7 @@ use crate::entities::{C, P, Q, Root, Row};
 use crate::holder::{LEAF, proven};
 use crate::mesh::{Probed, Setting, Without, World};
 use crate::replica::limits;
-use crate::words::at;
+use crate::words::{at, identity};
 
 /// The agent tells the CA what its proxy applied, and which leaves nobody holds any more. A report that comes later says
 /// no less, so it is enough that it comes whenever the machine looks.
@@ -108,6 +108,7 @@ pub(crate) struct Counted {
     live: [Tally; 3],
     unable: u64,
     unconfirmed: bool,
+    cohort: Option<CohortSeen>,
 }
 
 pub(crate) fn counted(world: &World, setting: &Setting) -> Counted {
@@ -142,6 +143,15 @@ pub(crate) fn counted(world: &World, setting: &Setting) -> Counted {
         own_trust: Tally { latest: None, ..tally(&|row| unproven(row) && is_own(row)) },
         live: [live(Root::A), live(Root::B), live(Root::S)],
         unconfirmed: setting.covered && !confirmed,
+        cohort: world.record.phase.canary().map(|canary| {
+            let rows = |wanted: &dyn Fn(&Row) -> bool| tally(&|row| wanted(row)).count;
+            let is_in = |row: &Row| canary.cohort.has(&identity(row.member));
+            CohortSeen {
+                taken: rows(&|row| row.root.id() == canary.to),
+                waiting: rows(&|row| row.root.id() == canary.from && is_in(row)),
+                ..CohortSeen::default()
+            }
+        }),
     }
 }
 
@@ -173,6 +183,7 @@ impl Counted {
             let_go: BTreeSet::new(),
             observer: None,
             draining: BTreeSet::new(),
+            cohort: self.cohort,
         }
     }
 }

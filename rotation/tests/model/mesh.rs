@@ -1,6 +1,7 @@
 //! A small mesh, and what makes a handshake in it fail.
 
 use rotation::{Mode, State};
+use trust::RootId;
 
 use crate::entities::{
     BOTH, Bundle, C, EVERY, Handshake, Leaf, Member, P, Q, Request, Root, Roots, Row, Side, Trust,
@@ -8,7 +9,7 @@ use crate::entities::{
 use crate::holder;
 use crate::install::Installed;
 use crate::kept::Kept;
-use crate::words::{FAR, distributing};
+use crate::words::{Distributed, FAR, distributing, identity};
 
 /// What is taken out. `Nothing` takes nothing out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,6 +75,8 @@ pub(crate) enum Without {
     GoesByItsGate,
     /// What a proxy acknowledged it is taken to be able to verify.
     Probe,
+    /// When a canary ends, what was signed before is taken for known: segments are not sealed anew.
+    SealAtTheEnd,
 }
 
 /// The backup that the replica is restored from.
@@ -119,6 +122,36 @@ pub(crate) enum Distrusts {
     InRotation,
     /// The same, and the new root comes as a standby root, which may be promoted and dropped.
     WithStandby,
+}
+
+/// What becomes of a canary.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Canaries {
+    No,
+    /// It ends by itself.
+    ByItself,
+    /// Or somebody widens it to the client, once at any time.
+    Widened,
+    /// Or somebody takes it back.
+    TakenBack,
+    /// Or lets it go forward again, too.
+    Forward,
+}
+
+impl Canaries {
+    pub(crate) fn is_some(self) -> bool {
+        self != Self::No
+    }
+
+    /// What somebody may say of it, each once.
+    pub(crate) fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::No | Self::ByItself => &[],
+            Self::Widened => &["widen"],
+            Self::TakenBack => &["roll back"],
+            Self::Forward => &["roll back", "go forward"],
+        }
+    }
 }
 
 impl Distrusts {
@@ -195,6 +228,8 @@ pub(crate) struct Setting {
     pub(crate) standby: bool,
     /// Whether the second proxy has a listener, which is probed, and cannot verify the new root until it is replaced.
     pub(crate) unable: bool,
+    /// Whether the new root signs for the second proxy first, and what somebody does about that.
+    pub(crate) canary: Canaries,
 }
 
 impl Setting {
@@ -272,11 +307,12 @@ impl World {
         let mut rows = Vec::new();
         let members = [P, Q, C].map(|member| joined(setting, member, &mut rows));
         Self {
-            record: Kept::record(distributing(
-                setting.distrusts.mode(),
-                setting.bound,
-                setting.others(),
-            )),
+            record: Kept::record(distributing(&Distributed {
+                mode: setting.distrusts.mode(),
+                bound: setting.bound,
+                others: setting.others(),
+                canary: setting.canary.is_some(),
+            })),
             tick: 0,
             ahead: 0,
             believed: 0,
@@ -323,6 +359,14 @@ impl World {
         if self.bundles[1] != 0 {
             let bundle = self.bundle();
             self.bundles[usize::from(bundle.sequence)] = bundle.roots;
+        }
+    }
+
+    /// The root that a member's leaves are signed under now.
+    pub(crate) fn signer_for(&self, member: usize) -> Option<RootId> {
+        match self.record.phase.canary() {
+            Some(canary) if canary.cohort.has(&identity(member)) => Some(canary.to),
+            _ => self.record.signing_root(),
         }
     }
 

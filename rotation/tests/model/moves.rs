@@ -92,7 +92,7 @@ fn former(world: &World, setting: &Setting) -> Option<Snapshot> {
 
 /// A request takes a snapshot. An agent says what it has stored, and gets no leaf if that is not the snapshot's bundle.
 fn request(world: &World, setting: &Setting, member: usize, snapshot: Snapshot) -> Option<World> {
-    let signer = world.record.signing_root()?;
+    let signer = world.signer_for(member)?;
     let limit = world.record.leaf_limit(&signer, &segment(world.segment))?.as_secs() - 1_000;
     let (root, (generation, bundle)) = (Root::of(signer), snapshot);
     let wanted = match member {

@@ -1,6 +1,6 @@
 //! Nothing fails with every protection in place; something does without any one of them.
 
-use crate::mesh::{Distrusts, Further, Refuses, Restored, Setting, Without};
+use crate::mesh::{Canaries, Distrusts, Further, Refuses, Restored, Setting, Without};
 use crate::walk::walk;
 
 /// Worlds that a walk may see, so that one that has grown is noticed.
@@ -37,15 +37,17 @@ pub(crate) const PLAIN: Setting = Setting {
     takes_back: false,
     standby: false,
     unable: false,
+    canary: Canaries::No,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
-    let phases = safe(name, &setting);
+    let [phases @ .., canary] = safe(name, &setting);
     assert!(phases.iter().all(|worlds| *worlds > 0), "{name} does not go through every phase");
+    assert_eq!(canary > 0, setting.canary.is_some(), "{name}");
     broken(name, &setting, without);
 }
 
-fn safe(name: &str, setting: &Setting) -> [usize; 4] {
+fn safe(name: &str, setting: &Setting) -> [usize; 5] {
     let safe = walk(setting, MOST);
     println!("{name}: {} worlds, by phase {:?}", safe.worlds, safe.phases);
     if let Some((path, failing)) = safe.failure {
@@ -102,6 +104,24 @@ fn a_distrusted_root_goes_by_its_gates_whatever_is_under_way() {
     checked("distrust", setting, &words);
     let standby = Setting { distrusts: Distrusts::WithStandby, ..setting };
     checked("distrust with a standby root", standby, &words);
+}
+
+/// The new root signs for the second proxy first.
+#[test]
+fn a_canary_begins_at_the_trust_gate_and_ends_at_a_leaf_gate() {
+    let setting = Setting { canary: Canaries::ByItself, ticks: 0, ..PLAIN };
+    checked("canary", setting, &[Without::TrustGate, Without::AckOnApply, Without::LeafGate]);
+    let back = Setting { canary: Canaries::TakenBack, ..setting };
+    checked("canary taken back", back, &[Without::LeafGate]);
+}
+
+/// With a client whose request is under way while the canary begins, grows and ends.
+#[test]
+fn what_was_signed_in_a_canary_is_known_before_a_root_goes() {
+    let client = Setting { client_leaf: 1, client_requests: 1, ticks: 2, ..PLAIN };
+    let without = [Without::RowBeforeSignature, Without::SealAtTheEnd];
+    let setting = Setting { canary: Canaries::ByItself, ..client };
+    checked("canary with a client", setting, &without);
 }
 
 #[test]
@@ -188,7 +208,7 @@ fn who_skipped_a_bundle_gets_the_union_first() {
 fn a_holder_with_trust_of_its_own_keeps_the_trust_gate_closed_over_its_renewals() {
     let setting = Setting { secrets: 0, proxy_leaf: 1, ticks: 3, ..PLAIN };
     let phases = safe("trust of its own", &setting);
-    assert!(phases[0] > 0 && phases[1..] == [0; 3], "the gate opened: {phases:?}");
+    assert!(phases[0] > 0 && phases[1..] == [0; 4], "the gate opened: {phases:?}");
     let without = [Without::BornIsNoWord, Without::TrustOfItsOwn, Without::Promise];
     broken("trust of its own", &setting, &without);
 }

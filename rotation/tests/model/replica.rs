@@ -13,7 +13,7 @@ use crate::fingerprint::Fingerprints;
 use crate::kept::Kept;
 use crate::mesh::{Further, Setting, Without, World};
 use crate::moves::Next;
-use crate::words::{FAR, at, naming, policy, root, segment, taken, trusted_further};
+use crate::words::{FAR, at, naming, policy, root, segment, taken, trusted_further, widening};
 
 pub(crate) fn moves(next: &mut Next<'_>) {
     let (world, setting) = (next.world, next.setting);
@@ -89,6 +89,7 @@ impl World {
 fn in_force(world: &World, setting: &Setting) -> Option<World> {
     let since = match &world.record.phase {
         Phase::Distributing(phase) => phase.bundle.generation,
+        Phase::Canary(phase) => phase.bundle.generation,
         Phase::Draining(phase) => phase.switched,
         Phase::Withdrawing(phase) => phase.bundle.generation,
         // A bundle with other further roots.
@@ -127,15 +128,17 @@ fn sealed(world: &World, setting: &Setting, since: Generation) -> Kept<State> {
     next.take(&seal, setting).unwrap_or(next.record)
 }
 
-/// Gives the present segment a bound under the root that signs, if it has none.
+/// Gives the present segment a bound under each root that signs, if it has none.
 pub(crate) fn raise(world: &mut World, setting: &Setting) {
-    let Some(signs) = world.record.signing_root() else { return };
-    let id = segment(world.segment);
-    if world.record.leaf_limit(&signs, &id).is_none() && !world.is_off(setting) {
-        let ahead = if signs == root("A") { setting.bound } else { FAR };
-        let until = at(world.wall() + ahead);
-        let request = Event::HorizonRequested { root: signs, segment: id, until };
-        world.record = world.take(&request, setting).unwrap_or(world.record);
+    let of_cohort = world.record.phase.canary().map(|canary| canary.to);
+    for signs in world.record.signing_root().into_iter().chain(of_cohort) {
+        let id = segment(world.segment);
+        if world.record.leaf_limit(&signs, &id).is_none() && !world.is_off(setting) {
+            let ahead = if signs == root("A") { setting.bound } else { FAR };
+            let until = at(world.wall() + ahead);
+            let request = Event::HorizonRequested { root: signs, segment: id, until };
+            world.record = world.take(&request, setting).unwrap_or(world.record);
+        }
     }
 }
 
@@ -153,6 +156,7 @@ fn judged(world: &World, setting: &Setting) -> Option<World> {
         world.take(&Event::EvidenceReported { evidence }, setting)
     })?;
     next.record = without_further_rules(world, next.record, setting);
+    next.record = without_seals(world, next.record, setting);
     // A closed segment of a replica that runs: it opens another one.
     let closed = next.record.segments.get(&segment(next.segment)).is_some_and(Segment::is_closed);
     if closed {
@@ -196,19 +200,38 @@ fn without_further_rules(world: &World, record: Kept<State>, setting: &Setting) 
     Kept::record(state)
 }
 
+/// The record after a canary has ended, where nobody asks for seals of the time before that.
+fn without_seals(world: &World, record: Kept<State>, setting: &Setting) -> Kept<State> {
+    if setting.without != Without::SealAtTheEnd || world.record.phase.canary().is_none() {
+        return record;
+    }
+    let mut state = (*record).clone();
+    if let Phase::Draining(phase) = &mut state.phase {
+        phase.switched = phase.bundle.generation;
+        state.pending.clear();
+    }
+    Kept::record(state)
+}
+
 /// What an operator asks for, each once: a request id is carried out once.
 fn operated(world: &World, setting: &Setting) -> Vec<(&'static str, World)> {
-    if !setting.operator || world.is_off(setting) {
+    if !(setting.operator || setting.canary.is_some()) || world.is_off(setting) {
         return Vec::new();
     }
     let counted = counted(world, setting);
     let verbs = ["hold", "resume", "abort", "roll back", "go forward"];
-    let asked_for = verbs.into_iter().skip(if setting.holds { 0 } else { 2 });
+    let skipped = match (setting.operator, setting.holds) {
+        (true, true) => 0,
+        (true, false) => 2,
+        (false, _) => verbs.len(),
+    };
+    let asked_for = verbs.into_iter().skip(skipped).chain(setting.canary.verbs().iter().copied());
     let moved = asked_for.filter_map(|verb| {
         let record = asked(world, setting, Question::Verb(verb, counted), || {
             world.take(&request(verb, &counted, &world.record), setting)
         })?;
         let record = without_further_rules(world, record, setting);
+        let record = without_seals(world, record, setting);
         Some((verb, World { record, ..world.clone() }))
     });
     moved.collect()
@@ -220,6 +243,7 @@ fn request(verb: &str, counted: &Counted, record: &State) -> Event {
         "hold" => Event::HoldRequested { request_id },
         "resume" => Event::ResumeRequested { request_id },
         "abort" => Event::AbortRequested { request_id },
+        "widen" => widening(request_id),
         "roll back" => Event::RollbackRequested { request_id },
         _ => Event::ActivateRequested { request_id, evidence: counted.report(record) },
     }

@@ -9,7 +9,7 @@ use crate::kept::Kept;
 use crate::mesh::{Restored, Setting, Without, World};
 use crate::moves::Next;
 use crate::replica::raise;
-use crate::words::{distributing, segment, signing};
+use crate::words::{Distributed, distributing, segment, signing};
 
 pub(crate) fn moves(next: &mut Next<'_>) {
     let (world, setting) = (next.world, next.setting);
@@ -30,7 +30,8 @@ fn restore(world: &World, setting: &Setting) -> Option<World> {
     let backup = match (setting.restored, &world.record.phase) {
         (Restored::Former, Phase::Distributing(_)) => signing(setting.bound),
         (Restored::SameBundle, Phase::Distributing(_) | Phase::Draining(_)) => {
-            distributing(Mode::Auto, setting.bound, 0)
+            let bound = setting.bound;
+            distributing(&Distributed { mode: Mode::Auto, bound, others: 0, canary: false })
         }
         _ => return None,
     };

@@ -13,7 +13,7 @@ use crate::moves::{Move, moves};
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) worlds: usize,
-    pub(crate) phases: [usize; 4],
+    pub(crate) phases: [usize; 5],
     /// The moves to the first failing handshake, and what failed.
     pub(crate) failure: Option<(Vec<String>, String)>,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Space {
     pub(crate) moves: usize,
     /// Most moves from the start that the walk was away.
     pub(crate) depth: usize,
-    pub(crate) phases: [usize; 4],
+    pub(crate) phases: [usize; 5],
     /// The first failing handshake that was met.
     pub(crate) failure: Option<String>,
 }
@@ -94,6 +94,7 @@ fn phase(world: &World) -> usize {
         Phase::Distributing(_) => 0,
         Phase::Draining(_) => 1,
         Phase::Withdrawing(_) => 2,
+        Phase::Canary(_) => 4,
         _ => 3,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::mesh::{Distrusts, Setting};
+use crate::mesh::{Canaries, Distrusts, Setting};
 use crate::protections::PLAIN;
 use crate::walk::{Space, exhaust};
 use crate::words::{Row, reached};
@@ -69,6 +69,24 @@ const STANDBY: Setting = Setting {
     ..PLAIN
 };
 
+/// A canary of the second proxy that somebody widens to a client that only sends CSRs, with a request of its own and handshakes
+/// in flight.
+const CANARY: Setting = Setting {
+    ticks: 2,
+    handshake: 1,
+    client_leaf: 1,
+    client_requests: 1,
+    canary: Canaries::Widened,
+    ..PLAIN
+};
+
+/// One that somebody takes back and lets go forward again, at any time.
+const CANARY_BACK: Setting = Setting { ticks: 0, canary: Canaries::Forward, ..PLAIN };
+
+/// One that ends by itself, while an agent and the replica restart.
+const CANARY_RESTARTS: Setting =
+    Setting { ticks: 1, agent_crashes: 1, replica_crashes: 1, canary: Canaries::ByItself, ..PLAIN };
+
 /// The same operator takes each word back, at any time.
 const TAKEN_BACK: Setting =
     Setting { ticks: 0, distrusts: Distrusts::WithStandby, takes_back: true, ..PLAIN };
@@ -102,7 +120,9 @@ fn whole(name: &str, setting: &Setting) -> Space {
     if let Some(failing) = &space.failure {
         panic!("{name}: {failing}");
     }
-    assert!(space.phases.iter().all(|worlds| *worlds > 0), "{name}: {:?}", space.phases);
+    let [phases @ .., canary] = &space.phases;
+    assert!(phases.iter().all(|worlds| *worlds > 0), "{name}: {:?}", space.phases);
+    assert_eq!(*canary > 0, setting.canary.is_some(), "{name}");
     let Space { worlds, moves, depth, phases, .. } = &space;
     println!("{name}: {worlds} states, {moves} transitions, depth {depth}, by phase {phases:?}");
     space
@@ -118,6 +138,9 @@ fn all() -> Vec<Space> {
             ("standby", STANDBY),
             ("taken back", TAKEN_BACK),
             ("three roots", THREE_ROOTS),
+            ("canary", CANARY),
+            ("canary taken back", CANARY_BACK),
+            ("canary restarts", CANARY_RESTARTS),
         ],
         &[
             ("restarts", RESTARTS),

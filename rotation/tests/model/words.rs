@@ -9,7 +9,7 @@ use rotation::{
     Der, Event, FurtherEntry, FurtherRoot, Mode, Phase, Policy, PreparedRoot, RequestId, SegmentId,
     SignedIssuer, State, invariants, step,
 };
-use trust::{CertificateId, RootId, Sequence, Timestamp, TrustDomain};
+use trust::{CertificateId, RootId, Sequence, SpiffeId, Timestamp, TrustDomain};
 
 /// Later than any walk goes.
 pub(crate) const FAR: i64 = 90;
@@ -34,6 +34,8 @@ pub(crate) fn policy(settle: u64, skew: u64) -> Policy {
         settle: Duration::from_secs(settle),
         leaf_lifetime_min: Duration::ZERO,
         withdrawal_max: Duration::from_secs(3),
+        canary_observe: Duration::ZERO,
+        canary_limit_percent: 1,
     }
 }
 
@@ -142,7 +144,34 @@ pub(crate) fn signing(bound: i64) -> State {
     after(State::uninitialised(TrustDomain::parse("example.org").unwrap()), &events)
 }
 
-fn brought(state: State, mode: Mode, name: &str) -> State {
+/// The cohort of a canary, and what it is widened to: the second proxy, then the client as well.
+const COHORT: &str = "spiffe://example.org/q";
+const WIDER: &str = "spiffe://example.org/c,spiffe://example.org/q";
+
+/// A member's identity.
+pub(crate) fn identity(member: usize) -> SpiffeId {
+    let name = ["p", "q", "c"][member];
+    SpiffeId::parse(&format!("spiffe://example.org/{name}")).unwrap()
+}
+
+/// The operator lets the new root sign for more.
+pub(crate) fn widening(request_id: RequestId) -> Event {
+    Event::CanaryWidened { request_id, cohort: WIDER.parse().unwrap() }
+}
+
+/// How the new root came into the bundle.
+#[derive(Clone, Copy)]
+pub(crate) struct Distributed {
+    pub(crate) mode: Mode,
+    /// Until when A signs.
+    pub(crate) bound: i64,
+    /// The further root and the standby root, as far as they are trusted.
+    pub(crate) others: Roots,
+    /// Whether B signs for a cohort first.
+    pub(crate) canary: bool,
+}
+
+fn brought(state: State, mode: Mode, name: &str, canary: bool) -> State {
     let id = format!("r{name}");
     let events = [
         Event::RotationRequested {
@@ -150,6 +179,7 @@ fn brought(state: State, mode: Mode, name: &str) -> State {
             authority: "main".parse().unwrap(),
             mode,
             stage_again: None,
+            canary: canary.then(|| COHORT.parse().unwrap()),
         },
         prepared(&id, name),
         signed(&id, name),
@@ -160,15 +190,16 @@ fn brought(state: State, mode: Mode, name: &str) -> State {
 }
 
 /// The same; B has just been put into bundle 2, which is not out yet. Both bundles may have a further root and a standby root.
-pub(crate) fn distributing(mode: Mode, bound: i64, others: Roots) -> State {
+pub(crate) fn distributing(how: &Distributed) -> State {
+    let Distributed { mode, bound, others, canary } = *how;
     let mut state = signing(bound);
     if others & Root::S.bit() != 0 {
         let id = root("S");
-        let standby = brought(state.clone(), Mode::Standby, "S").roots.remove(&id).unwrap();
+        let standby = brought(state.clone(), Mode::Standby, "S", false).roots.remove(&id).unwrap();
         state.roots.insert(id, standby);
         assert_eq!(invariants::check(&state), Ok(()));
     }
-    let mut state = brought(state, mode, "B");
+    let mut state = brought(state, mode, "B", canary);
     if others & Root::F.bit() != 0 {
         state.further.insert(root("F"), trusted_further());
         assert_eq!(invariants::check(&state), Ok(()));

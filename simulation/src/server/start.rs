@@ -290,6 +290,7 @@ async fn serve(
         names,
         mode: Mode::Auto,
         standby: Pauses::default(),
+        canary: None,
         own: Own { validity, under },
         machine: Arc::new(Simulated { guard: Arc::clone(&core.guard), ledger }),
         to_seal: Some(state.generation),

@@ -24,6 +24,10 @@ pub(super) struct Edit {
 const GATES: &str = "rotation/src/evidence/gates.rs";
 /// What ends a phase.
 const PASSAGE: &str = "rotation/src/step/passage.rs";
+/// Whether a phase may end.
+const SETTLING: &str = "rotation/src/step/settling.rs";
+/// The canary.
+const CANARY: &str = "rotation/src/step/canary.rs";
 /// How long leaves may live.
 const HORIZON: &str = "rotation/src/step/horizon.rs";
 /// What a replica has released.
@@ -73,8 +77,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         protection: "a bundle is in force before trust counts",
         file: GATES,
         edits: &[Edit {
-            from: "    let mut judge = Judge::of(evidence, policy, None);\n    judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));\n    judge.trust(state, phase.bundle.generation);",
-            to: "    let mut judge = Judge::of(evidence, policy, None);\n    judge.trust(state, phase.bundle.generation);",
+            from: "        let mut judge = Judge::of(evidence, policy, None);\n        judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));\n        judge.trust(state, self.decided);",
+            to: "        let mut judge = Judge::of(evidence, policy, None);\n        judge.trust(state, self.decided);",
         }],
         walk: "larger_settings_of_two_replicas_meet_no_failure_nearby",
     },
@@ -131,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         protection: "a gate is passed by who saw the whole settle time",
-        file: PASSAGE,
+        file: SETTLING,
         edits: &[Edit {
             from: "        self.by.map(|by| &by.segment) == self.evidence.observer.as_ref()",
             to: "        self.by.is_none() || self.by.is_some()",
@@ -158,7 +162,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         protection: "no phase ends on hold",
-        file: PASSAGE,
+        file: SETTLING,
         edits: &[Edit {
             from: "rotation.held_since.is_none() && guards::none_open(state).is_ok()",
             to: "guards::none_open(state).is_ok() || rotation.held_since.is_some()",
@@ -299,5 +303,38 @@ pub(super) const MUTANTS: &[Mutant] = &[
             to: "entry.horizon.filter(|_| false && entry.signed_since_staged())",
         }],
         walk: "a_standby_root_goes_without_a_gate_and_only_when_nothing_else_is_under_way",
+    },
+    Mutant {
+        protection: "nobody leaves a cohort while its root signs",
+        file: "rotation/src/step/verbs.rs",
+        edits: &[Edit {
+            from: "if !cohort.includes(&phase.cohort) {",
+            to: "if false && !cohort.includes(&phase.cohort) {",
+        }],
+        walk: "a_cohort_grows_and_never_shrinks_and_is_watched_anew",
+    },
+    Mutant {
+        protection: "a cohort that is not there ends no canary",
+        file: GATES,
+        edits: &[Edit { from: "if !seen.is_telling() {", to: "if false && !seen.is_telling() {" }],
+        walk: "a_cohort_that_says_nothing_of_the_new_root_ends_no_canary_and_an_operator_does",
+    },
+    Mutant {
+        protection: "what goes wrong holds a canary",
+        file: "rotation/src/step/watch.rs",
+        edits: &[Edit {
+            from: "seen.trouble.is_above(phase.accepted.as_ref(), policy)",
+            to: "false && seen.trouble.is_above(phase.accepted.as_ref(), policy)",
+        }],
+        walk: "trouble_above_the_limit_holds_it_and_only_more_than_was_accepted_holds_it_again",
+    },
+    Mutant {
+        protection: "leaves of a canary that was taken back are sealed before its root goes",
+        file: CANARY,
+        edits: &[Edit {
+            from: "switched: draft.state.generation,",
+            to: "switched: bundle.generation,",
+        }],
+        walk: "the_leaves_of_a_canary_that_was_rolled_back_are_waited_for",
     },
 ];

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use ledger::EvidenceClass;
 use proto::banyan::admin::v1::{
-    Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage,
+    CohortStanding, Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage,
     Outlook as OutlookMessage, Progress, Rotation as RotationMessage,
 };
 use rotation::{Ending, Phase, State, Verb};
 use trust::{RootId, Timestamp};
 
+use control::canary::CohortView;
 use control::causes::Cause;
 use control::explain::{
     Ends, Explanation, GateView, Has, Holder, Needs, Who, class_name, kind_name, mode_name,
@@ -18,7 +19,7 @@ use control::forecast::{LiveLeaves, Outlook};
 
 /// Where it stands.
 pub(crate) fn rotation(explained: Explanation) -> RotationMessage {
-    let Explanation { state, trust, leaves, troubles, legal, gate, rehearsed } = explained;
+    let Explanation { state, trust, leaves, troubles, legal, gate, rehearsed, cohort } = explained;
     RotationMessage {
         trust: Some(Progress { done: trust.done, total: trust.total }),
         leaves: Some(Progress { done: leaves.done, total: leaves.total }),
@@ -26,7 +27,22 @@ pub(crate) fn rotation(explained: Explanation) -> RotationMessage {
         rehearsed,
         legal: legal.iter().map(Verb::name).map(str::to_owned).collect(),
         gate: gate.map(gate_message),
+        cohort: cohort.map(cohort_message),
         ..standing(&state)
+    }
+}
+
+fn cohort_message(standing: CohortView) -> CohortStanding {
+    let CohortView { cohort, seen, held_for, observed_for, observe } = standing;
+    CohortStanding {
+        cohort: cohort.to_string(),
+        taken: seen.taken,
+        silent: seen.silent,
+        waiting: seen.waiting,
+        trouble: seen.trouble.in_words(),
+        held_for: held_for.map(|trouble| trouble.in_words()).unwrap_or_default(),
+        observed_for: observed_for.as_secs(),
+        observe: observe.as_secs(),
     }
 }
 

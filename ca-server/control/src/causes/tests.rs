@@ -18,6 +18,8 @@ const POLICY: Policy = Policy {
     settle: Duration::from_secs(30),
     leaf_lifetime_min: Duration::from_secs(600),
     withdrawal_max: Duration::from_secs(3_600),
+    canary_observe: Duration::from_secs(3_600),
+    canary_limit_percent: 1,
 };
 
 async fn bootstrapped() -> (State, RootId) {
@@ -65,7 +67,11 @@ fn taken(state: &State, event: &Event, now: Timestamp) -> State {
 
 fn requested(state: &State, request_id: RequestId, now: Timestamp) -> State {
     let (authority, mode) = ("main".parse().unwrap(), Mode::Auto);
-    taken(state, &Event::RotationRequested { request_id, authority, mode, stage_again: None }, now)
+    taken(
+        state,
+        &Event::RotationRequested { request_id, authority, mode, stage_again: None, canary: None },
+        now,
+    )
 }
 
 fn given_up(state: &State, now: Timestamp) -> State {

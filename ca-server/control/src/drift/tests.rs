@@ -84,6 +84,7 @@ fn given_up(state: &State, root: &Root) -> State {
         authority: "istio".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
+        canary: None,
     };
     taken(&taken(state, &request), &Event::AbortRequested { request_id: "x".parse().unwrap() })
 }
@@ -180,6 +181,7 @@ async fn what_cannot_take_the_place_of_the_root_is_told_with_what_can_be_done() 
         authority: "istio".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
+        canary: None,
     };
     let gone = unfit(&taken(&withdrawn, &request), &WHOSE, b.der(), None).unwrap();
     assert!(

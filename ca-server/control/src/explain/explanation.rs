@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rotation::{State, Verb};
 
 use super::gate::GateView;
+use crate::canary::CohortView;
 
 /// How far something got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +33,6 @@ pub struct Explanation {
     pub gate: Option<GateView>,
     /// What was rehearsed of the root that comes, and what was not.
     pub rehearsed: Vec<String>,
+    /// Its canary, if it has one.
+    pub cohort: Option<CohortView>,
 }

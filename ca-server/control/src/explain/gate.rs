@@ -56,7 +56,7 @@ pub enum Opening {
 impl Opening {
     /// What comes of this gate in this state.
     pub fn of(gate: &Gate, rotation: &Rotation, state: &State) -> Self {
-        let by_hand = gate.name == GateName::Trust && rotation.mode == Mode::Manual;
+        let by_hand = gate.name.waits_for_activation() && rotation.mode == Mode::Manual;
         match (rotation.held_since, state.seen.highest(), gate.is_open(), gate.opens_at_latest) {
             (Some(_), ..) => Self::Held,
             (None, Some(_), ..) => Self::Stopped,
@@ -92,6 +92,8 @@ impl Opening {
 pub(super) struct Words<'w> {
     pub(super) holds: &'w [String],
     pub(super) ways: &'w [String],
+    /// Whether a canary is held for what was seen.
+    pub(super) is_troubled: bool,
 }
 
 /// The gate in one sentence: what it waits for, and what comes of it.
@@ -99,7 +101,7 @@ pub(super) fn summary(
     gate: &Gate,
     opening: Opening,
     rotation: &Rotation,
-    Words { holds, ways }: Words<'_>,
+    Words { holds, ways, is_troubled }: Words<'_>,
 ) -> String {
     let name = gate.name;
     let closed = holds.join(", ");
@@ -107,11 +109,12 @@ pub(super) fn summary(
         true => format!("the {name} gate is open"),
         false => format!("the {name} gate is closed: {closed}"),
     };
-    let by_hand = gate.name == GateName::Trust && rotation.mode == Mode::Manual;
+    let by_hand = gate.name.waits_for_activation() && rotation.mode == Mode::Manual;
     match opening {
         Opening::Open => stands,
         Opening::ForActivation => {
-            format!("{stands}: let the new root sign with `banyan rotate activate`")
+            let whom = if rotation.canary.is_some() { first_or_all(name) } else { "" };
+            format!("{stands}: let the new root sign{whom} with `banyan rotate activate`")
         }
         Opening::ByItself(at) if by_hand => {
             format!(
@@ -122,6 +125,10 @@ pub(super) fn summary(
         Opening::ByWord => {
             format!("{stands}; it does not open by itself: {}", ways.join("; "))
         }
+        Opening::Held if is_troubled => format!(
+            "{stands}; the canary is held for what was seen, so nothing ends by itself: `banyan rotate rollback`, or `banyan rotate \
+             resume --by NAME --reason TEXT`"
+        ),
         Opening::Held => {
             format!(
                 "{stands}; the rotation is on hold, so nothing ends by itself: `banyan rotate resume`"
@@ -130,6 +137,15 @@ pub(super) fn summary(
         Opening::Stopped => format!(
             "{stands}; nothing ends by itself while agents hold bundles that this server never published: `banyan state show`"
         ),
+    }
+}
+
+/// For whom it signs then, where there is a cohort.
+const fn first_or_all(gate: GateName) -> &'static str {
+    match gate {
+        GateName::Trust => " for the cohort",
+        GateName::Canary => " for everybody",
+        GateName::Leaves | GateName::Converged => "",
     }
 }
 

@@ -177,7 +177,7 @@ impl Round {
         match (given_up, gate) {
             (true, _) => Self::Back,
             (false, GateName::Converged) => Self::Last,
-            (false, GateName::Trust | GateName::Leaves) => Self::Both,
+            (false, GateName::Trust | GateName::Canary | GateName::Leaves) => Self::Both,
         }
     }
 }

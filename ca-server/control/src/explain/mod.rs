@@ -10,6 +10,7 @@ mod leaf;
 mod listening;
 mod lost;
 mod names;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use std::time::Duration;
 use ledger::{Aggregates, EvidenceClass, Required, RowFilter, RowKind};
 use rotation::evidence::{Gate, GateName, Hold};
 use rotation::{Evidence, RootEntry, State};
-use rotation_driver::{EffectError, EvidenceSource as _};
-use trust::plain::counted;
+use rotation_driver::EvidenceSource as _;
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
+use crate::canary;
 use crate::exposure;
 use crate::hierarchy::downstream::{Downstream, Told};
 use crate::own_trust;
@@ -50,9 +51,10 @@ pub async fn look(ca: &Ca) -> Explanation {
     let state = ca.driver.state();
     let evidence = ca.evidence.read(&state).await;
     let rows = ca.evidence.rows();
-    let mut troubles = troubles(ca);
+    let mut troubles = troubles::of_effects(ca);
     troubles.extend(unanswered(ca, &state));
     troubles.extend(exposure::conditions(&state));
+    troubles.extend(troubles::of_cohort(ca, &state));
     troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));
     let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
     let total = rows.all().rows;
@@ -69,30 +71,15 @@ pub async fn look(ca: &Ca) -> Explanation {
     let (trust, leaves) =
         (Done { done: total.saturating_sub(unproven), total }, Done { done: stays, total });
     let rehearsed = rehearsing::of_next(&state);
-    Explanation { state, trust, leaves, troubles, legal, gate, rehearsed }
+    let seen = evidence.ok().and_then(|evidence| Some((evidence.cohort?, evidence.uptime)));
+    let cohort = canary::view(&state, seen, &ca.policy);
+    Explanation { state, trust, leaves, troubles, legal, gate, rehearsed, cohort }
 }
 
 /// What a refused activation says beyond the machine's words: whom the gate waits for. As many are named as fit, each in full.
 pub async fn named_holders(ca: &Ca) -> String {
     let Some(gate) = look(ca).await.gate else { return String::new() };
     holder::named(&gate.holders, gate.total, NAMED_IN_REFUSAL, NAMES_LEN_MAX)
-}
-
-fn troubles(ca: &Ca) -> Vec<String> {
-    let troubles = ca.driver.troubles().borrow().clone();
-    let said = troubles.iter().map(|trouble| {
-        let effect = trouble.pending.effect.doing();
-        match &trouble.last {
-            EffectError::NotYet { reason, .. } => format!("{effect} waits: {reason}"),
-            last => {
-                format!(
-                    "{effect} failed {}; retrying: {last}",
-                    counted(trouble.attempts, "time", "times")
-                )
-            }
-        }
-    });
-    said.collect()
 }
 
 /// What an authority was asked for and neither gave nor refused: an attempt fails only when its deadline is over.
@@ -133,7 +120,11 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
             &gate,
             opening,
             rotation,
-            gate::Words { holds: &holds, ways: &ways },
+            gate::Words {
+                holds: &holds,
+                ways: &ways,
+                is_troubled: state.phase.canary().is_some_and(|canary| canary.trouble.is_some()),
+            },
         ),
         holds,
         opening,
@@ -188,7 +179,7 @@ fn held_by(
             holders.extend(others);
             (holders, total)
         }
-        (GateName::Trust | GateName::Converged, Some(_)) => {
+        (GateName::Trust | GateName::Canary | GateName::Converged, Some(_)) => {
             let deadline = state.phase.gives_up_at(&ca.policy);
             for kind in KINDS {
                 let required = ca.evidence.asked(state, kind);

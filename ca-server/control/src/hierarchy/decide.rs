@@ -62,7 +62,10 @@ pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Ste
                 (false, _) => Step::Rest,
             }
         }
-        Phase::Staging(_) | Phase::Distributing(_) | Phase::Draining(_) => Step::Rest,
+        // What is followed has no canary: it signs here as it does above.
+        Phase::Staging(_) | Phase::Distributing(_) | Phase::Canary(_) | Phase::Draining(_) => {
+            Step::Rest
+        }
         Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Withdrawing(_) => Step::Rest,
     }
 }

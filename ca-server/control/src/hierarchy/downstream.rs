@@ -174,6 +174,7 @@ mod tests {
             mode: Mode::Auto,
             requested_at: NOW,
             stage_again: None,
+            canary: None,
             held_since: None,
         };
         let bundle = rotation::BundleChange { sequence: Sequence(2), generation: Generation(5) };

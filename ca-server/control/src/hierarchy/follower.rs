@@ -140,6 +140,7 @@ impl Follower {
                 authority: AuthorityName::parse(&self.name).ok()?,
                 mode: Mode::Manual,
                 stage_again: None,
+                canary: None,
             },
             Step::Abort => Event::AbortRequested { request_id: id("abort")? },
             Step::Rollback => Event::RollbackRequested { request_id: id("rollback")? },

@@ -51,6 +51,7 @@ impl Upstreams {
             Phase::Distributing(phase) => {
                 of(&phase.from).filter(|name| of(&phase.to) == Some(*name))
             }
+            Phase::Canary(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
             Phase::Draining(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
             Phase::Uninitialised
             | Phase::Bootstrapping(_)

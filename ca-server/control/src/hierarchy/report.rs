@@ -31,7 +31,7 @@ fn has_applied(state: &State, upstream: &Upstream, evidence: &Evidence, policy: 
     let own: BTreeSet<RootId> = state.own_bundle().map(|(id, _)| *id).collect();
     own == upstream.roots
         && match &state.phase {
-            Phase::Steady(_) | Phase::Staging(_) | Phase::Draining(_) => true,
+            Phase::Steady(_) | Phase::Staging(_) | Phase::Canary(_) | Phase::Draining(_) => true,
             Phase::Distributing(phase) => {
                 evidence.sequence == phase.bundle.sequence
                     && trust_gate(state, phase, evidence, policy).is_met()
@@ -48,7 +48,7 @@ fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy)
         rows.count == 0 || rows.latest.is_some_and(|latest| policy.has_passed(latest, evidence.at));
     let Some(entry) = state.roots.get(root) else { return nobody_lives };
     match entry.state {
-        RootState::Active => false,
+        RootState::Canary | RootState::Active => false,
         RootState::Staged | RootState::Published => !entry.signed_since_staged() && nobody_lives,
         RootState::Retired => nobody_lives,
         RootState::Draining => state.phase.draining().is_some_and(|phase| {

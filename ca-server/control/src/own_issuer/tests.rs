@@ -136,6 +136,7 @@ async fn a_root_that_is_being_staged_gets_an_issuer_of_every_replica() {
         authority: "main".parse().unwrap(),
         mode: rotation::Mode::Auto,
         stage_again: None,
+        canary: None,
     };
     let first = issuers("ca-1", "s1", &keys);
     assert!(!second.is_waited_for(&state), "no rotation is under way");

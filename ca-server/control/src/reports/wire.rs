@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Aggregates, Applied, EvidenceClass, Probe, RowKind, Standing, Tally};
-use rotation::SegmentId;
+use rotation::{CohortSeen, SegmentId};
 use serde::{Deserialize, Serialize};
 use trust::{Cover, Generation, RootId, Sequence, Timestamp};
 
@@ -50,6 +50,9 @@ struct Stored {
     covered_by: Vec<CoveredGroup>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waived: Vec<Group>,
+    /// Of the cohort of a canary. A release that knows none passes it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cohort: Option<CohortSeen>,
 }
 
 /// Rows that the same covers.
@@ -107,6 +110,7 @@ pub(super) fn encode(report: &Report) -> Vec<u8> {
         covered,
         covered_by,
         waived: groups(&report.counts.waived),
+        cohort: report.counts.cohort,
     };
     // Texts and numbers alone: nothing in it can fail to be written.
     serde_json::to_vec(&stored).unwrap_or_default()
@@ -127,6 +131,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Report, String> {
         covered: covered.collect::<Result<_, String>>()?,
         rows: aggregates(stored.rows)?,
         waived: aggregates(stored.waived)?,
+        cohort: stored.cohort,
     };
     let read = stored.read.into_iter().map(|(id, generation)| (id, Generation(generation)));
     Ok(Report { number: stored.number, read: read.collect(), counts, is_last: stored.last })
@@ -222,7 +227,8 @@ mod tests {
         let covered = [&["web"][..], &["web", "*"], &["shop/*"]].map(|covers| {
             (covers.iter().map(|path| cover(path)).collect::<BTreeSet<_>>(), rows.clone())
         });
-        let counts = Counts { covered: BTreeMap::from(covered), rows, waived };
+        let cohort = Some(CohortSeen { taken: 3, silent: 1, ..CohortSeen::default() });
+        let counts = Counts { covered: BTreeMap::from(covered), rows, waived, cohort };
         let read = BTreeMap::from([("ca-1-0".parse().unwrap(), Generation(9))]);
         let report = Report { number: 3, read, counts, is_last: true };
         let bytes = encode(&report);

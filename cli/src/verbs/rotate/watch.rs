@@ -201,7 +201,7 @@ fn picture(rotation: &Rotation, size: Size) -> String {
             format!(" {phase} ")
         }
     };
-    let phases: Vec<_> = words::PHASES.iter().map(mark).collect();
+    let phases: Vec<_> = words::phases(rotation).iter().map(mark).collect();
     let mut text = format!(
         "{}\ntrust      {}\nnew leaves {}",
         phases.join(">"),

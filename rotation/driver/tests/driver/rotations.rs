@@ -41,6 +41,7 @@ impl EvidenceSource for Calm {
             relying_parties: RelyingParties::default(),
             foreign: BTreeMap::new(),
             let_go: std::collections::BTreeSet::new(),
+            cohort: None,
             observer: None,
             draining: std::collections::BTreeSet::new(),
         })
@@ -119,6 +120,7 @@ fn request() -> Event {
         authority: "main".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
+        canary: None,
     }
 }
 

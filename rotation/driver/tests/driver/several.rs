@@ -138,6 +138,7 @@ async fn what_one_driver_writes_the_other_shows_and_the_lead_alone_asks_for_root
         authority: "main".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
+        canary: None,
     };
     a.submit(rotation).await.unwrap();
     first_task.stop().await;

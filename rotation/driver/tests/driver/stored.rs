@@ -40,6 +40,7 @@ fn evidence() -> Evidence {
         relying_parties: RelyingParties { bounded: tally(5), unbounded: 6 },
         foreign: BTreeMap::from([(root(), at(80))]),
         let_go: BTreeSet::from([root()]),
+        cohort: None,
         ..Evidence::of_nothing(at(70), Sequence(2))
     }
 }

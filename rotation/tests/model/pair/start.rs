@@ -66,6 +66,7 @@ fn record(setting: &Setting) -> State {
         authority: authority(),
         mode: rotation::Mode::Auto,
         stage_again: None,
+        canary: None,
     };
     for event in [rotation, by(prepared("r", "B")), signed("r", "B")] {
         state = step(state, event);

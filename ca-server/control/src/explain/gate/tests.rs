@@ -26,6 +26,7 @@ fn rotation(mode: Mode, held: bool) -> Rotation {
         mode,
         requested_at: NOW,
         stage_again: None,
+        canary: None,
         held_since: held.then_some(NOW),
     }
 }
@@ -41,7 +42,7 @@ fn state(seen: bool) -> State {
 
 #[test]
 fn a_gate_opens_by_itself_only_if_nobody_must_say_a_word() {
-    for name in [GateName::Trust, GateName::Leaves, GateName::Converged] {
+    for name in [GateName::Trust, GateName::Canary, GateName::Leaves, GateName::Converged] {
         for (open, latest) in [(true, Some(NOW)), (false, Some(NOW)), (false, None)] {
             for mode in [Mode::Auto, Mode::Manual] {
                 for (held, seen) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -49,7 +50,7 @@ fn a_gate_opens_by_itself_only_if_nobody_must_say_a_word() {
                     let opening = Opening::of(&gate, &rotation, &state(seen));
                     let ways = ["say so with `banyan root attest ab --by NAME`".to_owned()];
                     let holds: Vec<_> = gate.holds.iter().map(ToString::to_string).collect();
-                    let words = Words { holds: &holds, ways: &ways };
+                    let words = Words { holds: &holds, ways: &ways, is_troubled: false };
                     let said = summary(&gate, opening, &rotation, words);
                     assert_eq!(
                         said.contains("banyan root attest"),
@@ -61,7 +62,8 @@ fn a_gate_opens_by_itself_only_if_nobody_must_say_a_word() {
                     assert_eq!(by_itself, opening.at_latest().is_some(), "{said}");
                     assert!(by_itself || open || !opening.waits_for().is_empty(), "{said}");
                     assert_eq!(said.contains("banyan rotate resume"), held, "{said}");
-                    let by_hand = name == GateName::Trust && mode == Mode::Manual && !held && !seen;
+                    let waits = name.waits_for_activation();
+                    let by_hand = waits && mode == Mode::Manual && !held && !seen;
                     let activates = said.contains("banyan rotate activate");
                     assert_eq!(activates, by_hand && (open || latest.is_some()), "{said}");
                 }

@@ -67,6 +67,7 @@ fn rotation() -> Rotation {
         mode: Mode::Manual,
         requested_at: NOW,
         stage_again: None,
+        canary: None,
         held_since: None,
     }
 }
@@ -129,6 +130,7 @@ fn evidence() -> Evidence {
         relying_parties: RelyingParties::default(),
         foreign: BTreeMap::new(),
         let_go: BTreeSet::new(),
+        cohort: None,
         observer: None,
         draining: BTreeSet::new(),
     }
