@@ -212,8 +212,7 @@ async fn scenario(
     let status = ca.status().await.context("the CA does not answer at the end")?;
     let home = home(directory, options.replicas, options.replicas);
     let journal = home.join("data").join("state.redb");
-    let (received, uncounted) = (received.total(), received.uncounted());
-    let ran = Ran { agents, seconds, counts, proof, rotations, drawn, unable, received, uncounted };
+    let ran = Ran { agents, seconds, counts, proof, rotations, drawn, unable, received };
     Ok(Outcome::new(options, ran, &status, &journal))
 }
 

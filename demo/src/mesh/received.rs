@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use console::admin_socket;
+use host::SystemClock;
 use proto::banyan::admin::v1::ListLeavesRequest;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use trust::{Certificate, Serial, Timestamp};
+use trust::{Certificate, Clock as _, Serial, Timestamp};
 
 /// How often the rows are read.
 const EVERY: Duration = Duration::from_millis(500);
@@ -27,6 +28,8 @@ pub struct Received(Arc<Mutex<Seen>>);
 struct Seen {
     /// Not found in a row yet, with their ends.
     open: BTreeMap<Serial, Timestamp>,
+    /// Those of them that were in no row when all servers were asked while they lived: a row is there before its certificate.
+    missing: BTreeSet<Serial>,
     counted: BTreeSet<Serial>,
     /// Certificates so far.
     total: u64,
@@ -48,9 +51,18 @@ impl Received {
         self.seen().total
     }
 
-    /// How many were in no row, as often as the rows were read.
+    /// How many were in no row of any server, or live and could not be looked for yet.
     pub fn uncounted(&self) -> u64 {
-        self.seen().open.len() as u64
+        let (seen, now) = (self.seen(), SystemClock.now());
+        let looked_for =
+            |(serial, ends): &(&Serial, &Timestamp)| **ends > now || seen.missing.contains(*serial);
+        seen.open.iter().filter(looked_for).count() as u64
+    }
+
+    /// How many ended before the rows of all servers could be read, as when one was dead for so long: their rows are over, too.
+    pub fn unread(&self) -> u64 {
+        let uncounted = self.uncounted();
+        (self.seen().open.len() as u64).saturating_sub(uncounted)
     }
 
     /// Reads the rows of all servers again and again, until the handle is aborted.
@@ -76,16 +88,27 @@ impl Received {
 
     /// Reads the rows of all servers that answer.
     async fn compare(&self, sockets: &[PathBuf]) {
+        let asked: Vec<_> = self.seen().open.keys().copied().collect();
+        let mut all = true;
         for socket in sockets {
             // Who is dead now is asked again when it is back.
             let rows = tokio::time::timeout(ANSWER_WITHIN, rows(socket)).await;
-            let Ok(Ok(rows)) = rows else { continue };
+            let Ok(Ok(rows)) = rows else {
+                all = false;
+                continue;
+            };
             let mut seen = self.seen();
             for serial in rows {
                 if seen.open.remove(&serial).is_some() {
                     seen.counted.insert(serial);
                 }
             }
+        }
+        if all {
+            let (mut seen, now) = (self.seen(), SystemClock.now());
+            let lives = |serial: &Serial| seen.open.get(serial).is_some_and(|ends| *ends > now);
+            let missing: Vec<_> = asked.into_iter().filter(lives).collect();
+            seen.missing.extend(missing);
         }
     }
 

@@ -12,6 +12,7 @@ use trust::plain::counted;
 use super::counts::Counts;
 use super::proof::{Proof, in_words};
 use super::random::Drawn;
+use super::received::Received;
 use super::rotation::Rotations;
 use super::unable::Unable;
 use crate::options::{Algorithm, DemoOptions, Fault};
@@ -22,8 +23,7 @@ pub struct Outcome {
     agents: u16,
     csr_only: u16,
     replicas: u16,
-    received: u64,
-    uncounted: u64,
+    received: Received,
     envoy: bool,
     kept: bool,
     seconds: f64,
@@ -59,22 +59,18 @@ pub struct Ran {
     /// What came of a proxy that cannot verify the new root.
     pub unable: Unable,
     /// Certificates that workloads received.
-    pub received: u64,
-    /// Those of them that were in no row of any server.
-    pub uncounted: u64,
+    pub received: Received,
 }
 
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
-        let Ran { agents, seconds, counts, proof, rotations, drawn, unable, received, uncounted } =
-            ran;
+        let Ran { agents, seconds, counts, proof, rotations, drawn, unable, received } = ran;
         Self {
             agents,
             csr_only: options.csr_only.unwrap_or_default(),
             replicas: options.replicas,
             received,
-            uncounted,
             envoy: options.envoy.is_some(),
             kept: options.keep,
             seconds,
@@ -111,12 +107,10 @@ impl Outcome {
         if let Some(drawn) = &self.drawn {
             drawn.verdict()?;
         }
-        if self.uncounted > 0 {
-            bail!(
-                "{} of {} certificates were in no row of any server",
-                self.uncounted,
-                self.received
-            );
+        let uncounted = self.received.uncounted();
+        if uncounted > 0 {
+            let total = self.received.total();
+            bail!("{uncounted} of {total} certificates were in no row of any server");
         }
         if self.rotations.completed() < self.wanted {
             bail!("{} of {} rotations are over", self.rotations.completed(), self.wanted);
@@ -172,8 +166,9 @@ impl Outcome {
             "agents": self.agents,
             "csr_only": self.csr_only,
             "replicas": self.replicas,
-            "received": self.received,
-            "uncounted": self.uncounted,
+            "received": self.received.total(),
+            "uncounted": self.received.uncounted(),
+            "unread": self.received.unread(),
             "envoy": self.envoy,
             "pairs": self.counts.pairs,
             "renewals_per_workload_min": self.counts.renewals.iter().min(),
@@ -218,11 +213,18 @@ impl Outcome {
                 "not counted, one side had no live leaf or was frozen: {count}\n"
             ));
         }
-        if self.received > 0 {
+        if self.received.total() > 0 {
             let servers = counted(u32::from(self.replicas), "server", "servers");
             text.push_str(&format!(
                 "certificates that workloads received: {}, in no row of {servers}: {}\n",
-                self.received, self.uncounted
+                self.received.total(),
+                self.received.uncounted()
+            ));
+        }
+        if self.received.unread() > 0 {
+            let count = self.received.unread();
+            text.push_str(&format!(
+                "not looked for, over before all servers could be asked for their rows: {count}\n"
             ));
         }
         if let Some(drawn) = &self.drawn {
