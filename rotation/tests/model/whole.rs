@@ -92,12 +92,13 @@ const TAKEN_BACK: Setting =
     Setting { ticks: 0, distrusts: Distrusts::WithStandby, takes_back: true, ..PLAIN };
 
 /// Three roots of our own: a standby root is in every bundle from the start; any of the three is distrusted at any time, that one
-/// is promoted and dropped, and an agent restarts.
-const THREE_ROOTS: Setting = Setting { standby: true, ..DISTRUST };
+/// is promoted and dropped, and handshakes take no time.
+const THREE_ROOTS: Setting =
+    Setting { standby: true, ticks: 0, distrusts: Distrusts::InRotation, ..PLAIN };
 
-/// A proxy whose listener is probed, that cannot verify the new root until it is replaced, with handshakes in flight, a restart
-/// of an agent, and an operator who holds, resumes, aborts, rolls back and goes forward.
-const UNABLE: Setting = Setting { unable: true, agent_crashes: 1, ticks: 1, ..OPERATOR };
+/// A proxy whose listener is probed, that cannot verify the new root until it is replaced, and an operator who aborts, rolls back
+/// and goes forward; handshakes take no time.
+const UNABLE: Setting = Setting { unable: true, ticks: 0, operator: true, ..PLAIN };
 
 /// Rows of the transition table that no walk takes, and why; `rotation/tests/machine` has a script for each.
 const NOT_WALKED: [(Row, &str); 8] = [
