@@ -167,7 +167,7 @@ pub struct PassedPhase {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct GateStatus {
-    /// trust, leaf or converged.
+    /// trust, canary, leaf or converged.
     pub name: String,
     /// Whether it is open.
     pub open: bool,
