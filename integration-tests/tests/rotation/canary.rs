@@ -81,14 +81,14 @@ async fn half_of_a_mesh_goes_first_grows_and_nobody_notices() -> anyhow::Result<
     split(&mesh, "80%", both).await?;
     mesh.all_meet().await?;
     // The second word: a request id is for one.
-    mesh.ca.decide("for all", Verb::Activate).await.map(drop).or_else(|status| {
+    mesh.ca.decide("for-all", Verb::Activate).await.map(drop).or_else(|status| {
         // Settle has begun anew when the canary began.
         assert!(status.message().contains("handshakes in flight"), "{status:?}");
         anyhow::Ok(())
     })?;
     if mesh.ca.rotation().await?.phase == "canary" {
         mesh.ca.until_rotation("it was watched", SOON, open).await?;
-        mesh.ca.decide("for all, again", Verb::Activate).await?;
+        mesh.ca.decide("for-all-again", Verb::Activate).await?;
     }
     mesh.over("one").await?;
     mesh.lives_under(both[1]).await?;
@@ -134,7 +134,7 @@ async fn a_cohort_that_refuses_its_leaves_is_held_taken_back_mended_and_goes_for
     mesh.ca.decide("first", Verb::Activate).await?;
     split(&mesh, &third, roots(&mesh, old)).await?;
     mesh.ca.until_rotation("it was watched", SOON, open).await?;
-    mesh.ca.decide("for all", Verb::Activate).await?;
+    mesh.ca.decide("for-all", Verb::Activate).await?;
     mesh.over("one").await?;
     assert_nothing_failed(&mesh.stop().await?);
     Ok(())
