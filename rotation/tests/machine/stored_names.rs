@@ -5,7 +5,7 @@ use rotation::{
     Advice, BootstrapStep, Bootstrapping, BundleChange, Canary, Cause, CohortSeen, Contents, Cut,
     Distributing, Draining, Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot,
     IssuerEntry, IssuerRenewal, Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal,
-    RootEntry, RootState, Rotation, Segment, SegmentState, Share, Sighting, Sightings,
+    Rehearsal, RootEntry, RootState, Rotation, Segment, SegmentState, Share, Sighting, Sightings,
     SignedIssuer, Staging, StagingStep, State, Steady, Taint, Trouble, Verb, Wait, Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
@@ -144,6 +144,7 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<Taint>("taint"),
         names_of::<Cut>("cut"),
         names_of::<IssuerEntry>("issuer"),
+        names_of::<Rehearsal>("rehearsal"),
         names_of::<IssuerRenewal>("renewal"),
         names_of::<FurtherEntry>("further"),
         names_of::<FurtherRoot>("further root"),
