@@ -25,9 +25,20 @@ pub struct Policy {
     /// Default 1 h.
     pub withdrawal_max: Duration,
     /// How long the cohort of a canary must be seen to be well before the new root signs for everybody. Default 1 h.
+    // What is as usual is not written: entries without a canary stay as they were.
+    #[serde(skip_serializing_if = "is_usual_observe")]
     pub canary_observe: Duration,
     /// Above how many hundredths of what a cohort does going wrong holds a canary. Default 1.
+    #[serde(skip_serializing_if = "is_usual_limit")]
     pub canary_limit_percent: u8,
+}
+
+fn is_usual_observe(observe: &Duration) -> bool {
+    *observe == Policy::default().canary_observe
+}
+
+fn is_usual_limit(limit: &u8) -> bool {
+    *limit == Policy::default().canary_limit_percent
 }
 
 impl Default for Policy {
