@@ -149,8 +149,12 @@ impl Rehearsing {
         candidate: &Candidate<'_>,
     ) -> Result<Option<Rehearsal>, NotRehearsed> {
         let entry = candidate.state.roots.get(&candidate.root);
-        let comes = entry
-            .is_some_and(|entry| matches!(entry.state, RootState::Staged | RootState::Published));
+        let comes = entry.is_some_and(|entry| match entry.state {
+            RootState::Staged | RootState::Published => true,
+            RootState::Canary | RootState::Active | RootState::Draining | RootState::Retired => {
+                false
+            }
+        });
         let Some(from) = candidate.state.signing_root().filter(|_| comes) else { return Ok(None) };
         if self.policy == RehearsalPolicy::Never {
             let left_out = vec!["rotation.rehearse is \"never\"".to_owned()];
