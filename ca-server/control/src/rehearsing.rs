@@ -16,7 +16,7 @@ use plugins::checks::CheckedIssuer;
 use plugins::{KeyBackend, KeyHandle};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rehearsal::{Actor, OpenSsl, RustlsWebpki, Scene, Unshaken, Verifier};
-use rotation::{Rehearsal, RootState, State};
+use rotation::{Rehearsal, State};
 use rotation_driver::EffectError;
 use trust::{Bundle, PublicKey, RootId, Serial, SpiffeId, Timestamp, TrustDomain};
 
@@ -149,12 +149,7 @@ impl Rehearsing {
         candidate: &Candidate<'_>,
     ) -> Result<Option<Rehearsal>, NotRehearsed> {
         let entry = candidate.state.roots.get(&candidate.root);
-        let comes = entry.is_some_and(|entry| match entry.state {
-            RootState::Staged | RootState::Published => true,
-            RootState::Canary | RootState::Active | RootState::Draining | RootState::Retired => {
-                false
-            }
-        });
+        let comes = entry.is_some_and(|entry| entry.state.is_on_its_way_in());
         let Some(from) = candidate.state.signing_root().filter(|_| comes) else { return Ok(None) };
         if self.policy == RehearsalPolicy::Never {
             let left_out = vec!["rotation.rehearse is \"never\"".to_owned()];
