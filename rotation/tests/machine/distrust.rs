@@ -18,14 +18,20 @@ fn phase(state: &State) -> &'static str {
     state.phase.name()
 }
 
-/// Root `A` is distrusted while `S` is a standby root, and `S` signs: everything is in force.
-fn replaced() -> State {
+/// Root `A` is distrusted while `S` is a standby root, and it is decided that `S` signs; that is not in force yet.
+fn decided() -> State {
     let state = after(with_standby(), 1_200, &[distrust("d", "A")]);
     let generation = state.generation.0;
     let state = after(state, 1_200, &[sealed("s1", generation)]);
     let state = after(state, 1_210, &[reported(evidence(1_210, 2, generation))]);
     let state = after(state, 1_240, &[reported(evidence(1_240, 2, generation))]);
     assert_eq!(phase(&state), "draining");
+    state
+}
+
+/// The same, in force.
+fn replaced() -> State {
+    let state = decided();
     let switched_at = state.generation.0;
     after(state, 1_240, &[switched("S", "s"), sealed("s1", switched_at)])
 }
@@ -231,6 +237,8 @@ fn a_rotation_is_turned_in_each_phase_so_that_the_distrusted_root_goes() {
 fn a_distrusted_root_is_cut_off_only_by_a_word_that_is_kept_and_only_when_another_one_signs() {
     let early = after(with_standby(), 1_200, &[distrust("d", "A")]);
     assert!(matches!(refused(&early, &cut("c", "A"), 1_200), Cause::NotReplaced { .. }));
+    let switching = refused(&decided(), &cut("c", "A"), 1_240);
+    assert!(matches!(switching, Cause::NotReplaced { .. }), "{switching:?}");
     assert!(matches!(refused(&replaced(), &cut("c", "S"), 1_300), Cause::NotDistrusted { .. }));
     assert!(matches!(refused(&drained(), &cut("c", "A"), 1_300), Cause::NotDistrusted { .. }));
     let before = replaced();

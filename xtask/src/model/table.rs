@@ -287,6 +287,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         walk: "no_state_follows_in_which_a_distrusted_root_comes_to_sign_or_into_the_bundle",
     },
     Mutant {
+        protection: "a distrusted root is cut off only when another one signs",
+        file: "rotation/src/step/distrust.rs",
+        edits: &[Edit {
+            from: "Phase::Draining(phase) if phase.from == root && !signer_changes(state) => phase,",
+            to: "Phase::Draining(phase) if phase.from == root || !signer_changes(state) => phase,",
+        }],
+        walk: "a_distrusted_root_is_cut_off_only_by_a_word_that_is_kept_and_only_when_another_one_signs",
+    },
+    Mutant {
         protection: "a standby root that may have signed is not dropped while its leaves may live",
         file: "rotation/src/step/standby.rs",
         edits: &[Edit {
