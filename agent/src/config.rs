@@ -1,6 +1,6 @@
 //! `agent.toml`: read, checked, all problems told at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -10,9 +10,8 @@ mod file;
 mod node;
 mod settings;
 
-pub(crate) use settings::CaAddress;
-pub(crate) use settings::Entitlements;
 pub use settings::{AdminAddress, AgentConfig, Attestation, Limits, NodeConfig, WorkloadConfig};
+pub(crate) use settings::{CaAddress, Entitlements, EnvoyOf, Process};
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +56,25 @@ impl AgentConfig {
         &self.workloads
     }
 
-    /// The listeners of each identity that has any.
-    pub(crate) fn listeners(&self) -> BTreeMap<SpiffeId, Vec<String>> {
-        let mut all: BTreeMap<SpiffeId, Vec<String>> = BTreeMap::new();
-        for workload in self.workloads.iter().filter(|workload| !workload.listeners.is_empty()) {
-            let known = all.entry(workload.spiffe_id.clone()).or_default();
-            known.extend(workload.listeners.iter().cloned());
-            known.sort_unstable();
-            known.dedup();
+    /// The processes of each identity that has any with listeners. What is configured of a workload's listeners is all of them.
+    pub(crate) fn processes(&self) -> BTreeMap<SpiffeId, Vec<Process>> {
+        let mut all: BTreeMap<SpiffeId, BTreeSet<Process>> = BTreeMap::new();
+        let entitlements = self.entitlements();
+        for workload in &self.workloads {
+            let WorkloadConfig { uid, spiffe_id, listeners, envoy_admin, .. } = workload;
+            let of = uid.map_or(entitlements.of_anybody(), |uid| entitlements.of(uid));
+            let by_default = of.first() == Some(spiffe_id);
+            let envoy =
+                |admin: &AdminAddress| Process::Envoy(EnvoyOf { admin: admin.clone(), by_default });
+            let processes: Vec<Process> = match listeners {
+                Some(listeners) => listeners.iter().cloned().map(Process::Listener).collect(),
+                None => envoy_admin.iter().map(envoy).collect(),
+            };
+            if !processes.is_empty() {
+                all.entry(spiffe_id.clone()).or_default().extend(processes);
+            }
         }
-        all
+        all.into_iter().map(|(identity, all)| (identity, all.into_iter().collect())).collect()
     }
 
     /// The admin endpoints of the Envoys of each identity that has any.
@@ -169,6 +177,26 @@ mod tests {
             let said = with(list).unwrap_err().to_string();
             assert!(said.contains(why) && said.contains("workload 2: envoy_admin"), "{said}");
         }
+    }
+
+    #[test]
+    fn where_an_envoy_listens_is_asked_of_it_unless_the_configuration_says_it() {
+        let with = |lines: &str| AgentConfig::parse(&format!("{GOOD}\n        {lines}")).unwrap();
+        let admin = r#"envoy_admin = ["127.0.0.1:9901"]"#;
+        let of = |lines: &str| with(lines).processes().into_values().flatten().collect::<Vec<_>>();
+        let envoy = AdminAddress::Tcp("127.0.0.1:9901".to_owned());
+        assert_eq!(of(admin), [Process::Envoy(EnvoyOf { admin: envoy, by_default: false })]);
+        assert_eq!(
+            of(&format!("{admin}\n listeners = [\"127.0.0.1:8443\"]")),
+            [Process::Listener("127.0.0.1:8443".to_owned())]
+        );
+        assert_eq!(of(&format!("{admin}\n listeners = []")), [], "nobody shall be knocked at");
+        let second = "\n[[workload]]\nuid = 1001\nspiffe_id = \"spiffe://example.org/ns/z/sa/z\"\n";
+        let further = of(&format!("{second}{admin}"));
+        assert!(
+            matches!(&further[..], [Process::Envoy(EnvoyOf { by_default: true, .. })]),
+            "`default` is its first identity: {further:?}"
+        );
     }
 
     #[test]

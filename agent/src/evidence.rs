@@ -23,6 +23,8 @@ pub(crate) struct Evidence {
     pub(crate) probed: BTreeMap<Serial, Seen>,
     /// What Envoys count of handshakes. No evidence: it opens no gate.
     pub(crate) counted: BTreeMap<SpiffeId, Counted>,
+    /// Where holders listen. No evidence either.
+    pub(crate) listeners: Vec<wire::Listener>,
     /// Serials whose keys are gone.
     pub(crate) released: BTreeSet<Serial>,
     /// What is refused now: by the holder of a leaf, or by this agent.

@@ -66,4 +66,6 @@ pub use holders::HolderFileError;
 pub use identity::IdentityError;
 pub use running::{Agent, HostDeps, Running, StartError};
 pub use sds::socket::SocketError;
-pub use status::{CaAddressStatus, HolderStatus, MemberStatus, Status, WorkloadStatus};
+pub use status::{
+    CaAddressStatus, HolderStatus, ListenerStatus, MemberStatus, Status, WorkloadStatus,
+};

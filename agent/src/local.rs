@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::banyan::agent::v1::local_service_server::LocalService;
 use proto::banyan::agent::v1::{
-    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalWorkload,
+    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalListener, LocalWorkload,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status as Answer};
@@ -13,7 +13,7 @@ use trust::Timestamp;
 use crate::admin::{administers, own_uid};
 use crate::config::AgentConfig;
 use crate::sds::socket::PeerInfo;
-use crate::status::{CaAddressStatus, HolderStatus, Status, WorkloadStatus};
+use crate::status::{CaAddressStatus, HolderStatus, ListenerStatus, Status, WorkloadStatus};
 
 /// The service.
 #[derive(Debug)]
@@ -107,6 +107,15 @@ fn workload(workload: &WorkloadStatus) -> LocalWorkload {
         root: workload.root.map(|root| root.as_bytes().to_vec()).unwrap_or_default(),
         renewals: workload.renewals,
         last_error: workload.last_error.clone().unwrap_or_default(),
+        listeners: workload.listeners.iter().map(listener).collect(),
+    }
+}
+
+fn listener(listener: &ListenerStatus) -> LocalListener {
+    LocalListener {
+        address: listener.address.clone().unwrap_or_default(),
+        learnt_from: listener.learnt_from.clone().unwrap_or_default(),
+        why_none: listener.why_none.clone().unwrap_or_default(),
     }
 }
 

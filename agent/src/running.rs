@@ -16,7 +16,7 @@ use trust::{Chain, Clock, Randomness, Serial, Timestamp};
 use crate::bundle_store::{BundleStore, BundleStoreError};
 use crate::ca_client::{Addresses, CaClient};
 use crate::config::AgentConfig;
-use crate::envoy_admin::AdminReader;
+use crate::envoy_admin::Admin;
 use crate::evidence::Evidence;
 use crate::foreign::{ForeignStore, ForeignStoreError};
 use crate::holders::{Account, HolderFile, HolderFileError};
@@ -320,6 +320,7 @@ fn spawn(
         turned_away,
         misnamed,
     };
+    let (admin, found) = Admin::new(&config, &member.clock, &handle, wanted.clone());
     let prober = Prober {
         config: Arc::clone(&config),
         clock: Arc::clone(&member.clock),
@@ -328,11 +329,7 @@ fn spawn(
         trust: trust.clone(),
         leaves,
         wanted,
-    };
-    let reader = AdminReader {
-        config: Arc::clone(&config),
-        clock: Arc::clone(&member.clock),
-        hub: handle.clone(),
+        found,
     };
     let uplink = Uplink {
         probes,
@@ -355,7 +352,7 @@ fn spawn(
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
     tasks.spawn(prober.run(stop.clone()));
-    tasks.spawn(reader.run(stop.clone()));
+    tasks.spawn(admin.run(stop.clone()));
     let local = Local::new(status.clone(), Arc::clone(&config));
     let attestor = node.as_ref().map_or(Attestor::Users, OfNode::attestor);
     if let Some(node) = node {

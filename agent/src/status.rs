@@ -70,6 +70,19 @@ pub struct WorkloadStatus {
     pub renewals: u64,
     /// Why the last attempt to get a leaf failed, until one succeeds.
     pub last_error: Option<String>,
+    /// Where its holders listen.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// Where one process listens that holds a leaf, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// `host:port`, with the server name that is asked for; `None` where none can be probed.
+    pub address: Option<String>,
+    /// The admin endpoint of the Envoy that says so; `None` where the configuration does.
+    pub learnt_from: Option<String>,
+    /// Why there is no address.
+    pub why_none: Option<String>,
 }
 
 /// One process that holds secrets.
@@ -118,6 +131,8 @@ pub(crate) enum Condition {
     PodsUnknown,
     /// The admin endpoint of an Envoy gives no good answer.
     CountersUnread,
+    /// An Envoy has no listener that can be probed.
+    ListenersNotFound,
 }
 
 impl Condition {
@@ -136,6 +151,7 @@ impl Condition {
             Self::Banned => "banned",
             Self::PodsUnknown => "Pods not known",
             Self::CountersUnread => "counters of Envoy not read",
+            Self::ListenersNotFound => "no listener to be probed",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod authorities;
+mod bare_envoy;
 mod ca;
 mod csr_client;
 mod door;
@@ -26,6 +27,7 @@ mod ztunnel;
 pub use crate::support::{SOON, TRUST_DOMAIN, TestClock, Window, eventually, write_private};
 pub use agent::TestAgent;
 pub use authorities::{Cacerts, PythonAuthority};
+pub use bare_envoy::BareEnvoy;
 pub use ca::{MeshCa, Registered, admin_channel, tls_channel, until_rotation};
 pub use csr_client::CsrClient;
 pub use door::Door;

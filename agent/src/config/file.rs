@@ -72,8 +72,7 @@ struct Workload {
     spiffe_id: String,
     #[serde(default)]
     prewarm: bool,
-    #[serde(default)]
-    listeners: Vec<String>,
+    listeners: Option<Vec<String>>,
     #[serde(default)]
     envoy_admin: Vec<String>,
 }
@@ -318,10 +317,11 @@ fn workloads(
         if spiffe_id.is_reserved() {
             refuse(format!("{spiffe_id} is below the reserved path /banyan"));
         }
-        for address in workload.listeners.iter().filter(|address| host_of(address).is_none()) {
+        let listeners = workload.listeners.iter().flatten();
+        for address in listeners.filter(|address| host_of(address).is_none()) {
             refuse(format!("listeners: `{address}` is not `host:port`"));
         }
-        if workload.listeners.len() > LISTENERS_MAX {
+        if workload.listeners.as_ref().is_some_and(|all| all.len() > LISTENERS_MAX) {
             refuse(format!("listeners: more than {LISTENERS_MAX} addresses"));
         }
         let mut envoy_admin = Vec::new();

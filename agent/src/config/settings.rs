@@ -42,11 +42,28 @@ pub struct WorkloadConfig {
     /// Issue the leaf at start rather than when the first holder asks. Default: false.
     pub prewarm: bool,
     /// Listeners of the processes that hold the leaf, `host:port`, one of each process. The agent shakes hands with them where a
-    /// rotation asks whether proxies can verify the new root. Default: none.
-    pub listeners: Vec<String>,
+    /// rotation asks whether proxies can verify the new root. Default: what the admin endpoints say; an empty list asks for none.
+    pub listeners: Option<Vec<String>>,
     /// Admin endpoints of the Envoys that hold the leaf, one of each process. The agent reads there how many handshakes succeed and
-    /// fail. Default: none.
+    /// fail, and where they listen. Default: none.
     pub envoy_admin: Vec<AdminAddress>,
+}
+
+/// How it is known where a process listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Process {
+    /// The configuration says it: `host:port`.
+    Listener(String),
+    /// It is an Envoy that is asked.
+    Envoy(EnvoyOf),
+}
+
+/// An Envoy that holds leaves of an identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EnvoyOf {
+    pub(crate) admin: AdminAddress,
+    /// Whether the secret `default` is that identity's for it.
+    pub(crate) by_default: bool,
 }
 
 /// Where the admin endpoint of an Envoy is.
@@ -172,6 +189,11 @@ impl Entitlements {
     /// What a user id may have; nothing if it has no workload.
     pub(crate) fn of(&self, uid: u32) -> &[SpiffeId] {
         self.by_uid.get(&uid).unwrap_or(&self.of_anybody)
+    }
+
+    /// What every user id may have.
+    pub(crate) fn of_anybody(&self) -> &[SpiffeId] {
+        &self.of_anybody
     }
 
     /// How a bound is shared among the user ids.

@@ -16,21 +16,25 @@ use crate::config::AdminAddress;
 
 /// Time for one answer, the connection included.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Longest answer.
-const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// Longest head of an answer.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// Asks for a path. An error is a few words without the address.
-pub(super) async fn get(address: &AdminAddress, path: &str) -> Result<String, String> {
+/// Asks for a path, and takes so many bytes of an answer. An error is a few words without the address.
+pub(super) async fn get(
+    address: &AdminAddress,
+    path: &str,
+    answer_max: usize,
+) -> Result<String, String> {
     let answer = async {
         let no_connection = |error| format!("no connection: {error}");
         match address {
             AdminAddress::Tcp(address) => {
-                ask(TcpStream::connect(address).await.map_err(no_connection)?, path).await
+                ask(TcpStream::connect(address).await.map_err(no_connection)?, path, answer_max)
+                    .await
             }
             AdminAddress::Unix(socket) => {
-                ask(UnixStream::connect(socket).await.map_err(no_connection)?, path).await
+                ask(UnixStream::connect(socket).await.map_err(no_connection)?, path, answer_max)
+                    .await
             }
         }
     };
@@ -40,7 +44,7 @@ pub(super) async fn get(address: &AdminAddress, path: &str) -> Result<String, St
     }
 }
 
-async fn ask<S>(stream: S, path: &str) -> Result<String, String>
+async fn ask<S>(stream: S, path: &str, answer_max: usize) -> Result<String, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -60,9 +64,9 @@ where
     if head.status != StatusCode::OK {
         return Err(format!("it answers with status {}", head.status.as_u16()));
     }
-    let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
+    let body = Limited::new(body, answer_max).collect().await.map_err(|error| {
         match error.is::<LengthLimitError>() {
-            true => format!("its answer is longer than {ANSWER_MAX} bytes"),
+            true => format!("its answer is longer than {answer_max} bytes"),
             false => format!("its answer ends before it is over: {error}"),
         }
     })?;
@@ -76,6 +80,8 @@ mod tests {
 
     use super::*;
 
+    const ANSWER_MAX: usize = 1024 * 1024;
+
     /// What an endpoint says to whoever connects; then it waits, or ends.
     async fn answered(says: Vec<u8>, ends: bool) -> Result<String, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -87,7 +93,7 @@ mod tests {
             let _ = stream.write_all(&says).await;
             while !ends && stream.read(&mut [0; 1_024]).await.is_ok_and(|length| length > 0) {}
         });
-        get(&address, "/stats").await
+        get(&address, "/stats", ANSWER_MAX).await
     }
 
     fn with_body(body: &[u8]) -> Vec<u8> {
@@ -127,7 +133,7 @@ mod tests {
             assert!(said.contains(why), "{why}: {said}");
         }
         let nobody = AdminAddress::Tcp("127.0.0.1:1".to_owned());
-        assert!(get(&nobody, "/stats").await.unwrap_err().starts_with("no connection"));
+        assert!(get(&nobody, "/stats", ANSWER_MAX).await.unwrap_err().starts_with("no connection"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,6 +155,9 @@ mod tests {
             let _ = stream.read(&mut [0; 1_024]).await;
             stream.write_all(&with_body(b"b: 2\n")).await.unwrap();
         });
-        assert_eq!(get(&AdminAddress::Unix(path), "/stats").await.as_deref(), Ok("b: 2\n"));
+        assert_eq!(
+            get(&AdminAddress::Unix(path), "/stats", ANSWER_MAX).await.as_deref(),
+            Ok("b: 2\n")
+        );
     }
 }

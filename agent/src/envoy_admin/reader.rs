@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use trust::{Clock, SpiffeId};
 
 use super::get::get;
-use super::statistics::{PATH, Statistics};
+use super::statistics::{ANSWER_MAX, PATH, Statistics};
 use crate::config::{AdminAddress, AgentConfig};
 use crate::counted::{Counted, Sums};
 use crate::hub::{Command, HubHandle};
@@ -25,10 +25,10 @@ const NAMED_MAX: usize = 3;
 
 /// The task.
 #[derive(Debug)]
-pub(crate) struct AdminReader {
-    pub(crate) config: Arc<AgentConfig>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) hub: HubHandle,
+pub(super) struct AdminReader {
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) hub: HubHandle,
 }
 
 /// One endpoint, from round to round.
@@ -45,7 +45,7 @@ struct Endpoint {
 
 impl AdminReader {
     /// Runs until cancelled.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let of = |(identity, addresses): (SpiffeId, Vec<AdminAddress>)| {
             addresses.into_iter().map(move |address| Endpoint::new(identity.clone(), address))
         };
@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     async fn asked(mut self) -> Self {
-        let answer = get(&self.address, PATH).await;
+        let answer = get(&self.address, PATH, ANSWER_MAX).await;
         match answer.and_then(|text| Statistics::parse(&text)) {
             Ok(now) => {
                 // What was there at first was counted before anybody looked.

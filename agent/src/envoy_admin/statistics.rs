@@ -7,6 +7,8 @@ use crate::counted::Sums;
 /// Asks for the few counters that are about handshakes: `\.ssl\.(handshake|connection_error|fail_verify)`.
 pub(super) const PATH: &str =
     "/stats?filter=%5C.ssl%5C.%28handshake%7Cconnection_error%7Cfail_verify%29";
+/// Longest answer.
+pub(super) const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// Most counters that one endpoint may have.
 const COUNTERS_MAX: usize = 50_000;
 

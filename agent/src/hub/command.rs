@@ -12,7 +12,7 @@ use crate::bundle_store::BundleRefused;
 use crate::counted::Counted;
 use crate::foreign::{Bundles, ForeignRefused};
 use crate::pods::KnownPod;
-use crate::probed::Seen;
+use crate::probed::{Found, Seen};
 use crate::process::ProcessId;
 use crate::status::Condition;
 
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
     /// What was seen at the listeners of each identity, as it is now.
     Probed(BTreeMap<SpiffeId, Seen>),
+    /// Where Envoys say that they listen, as it is now.
+    Found(Found),
     /// What the Envoys of each identity count of handshakes, as it is now.
     Counted(BTreeMap<SpiffeId, Counted>),
     /// Leaves that no holder shall have any more, each until it is over.

@@ -9,8 +9,10 @@ use trust::{Root, Serial, SpiffeId};
 use super::state::{Hub, cut};
 use crate::evidence::{Applied, Evidence, applied, applied_by};
 use crate::pods::PodUid;
-use crate::probed::{Listened, Outcome, Seen};
-use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
+use crate::probed::{Listened, Outcome, Seen, listeners};
+use crate::status::{
+    Condition, HolderStatus, ListenerStatus, MemberStatus, Status, WorkloadStatus,
+};
 
 /// Refusals that the CA is told of at most.
 const REFUSING_MAX: usize = 64;
@@ -52,6 +54,7 @@ impl Hub {
             held: self.serials.live.keys().copied().collect(),
             probed: self.probed(&claims),
             counted: self.counted.clone(),
+            listeners: self.listening.keys().flat_map(|identity| self.said_of(identity)).collect(),
             applied: claims,
             released: self.serials.released.keys().copied().collect(),
             refusing: self.refusing(),
@@ -64,13 +67,30 @@ impl Hub {
         }
     }
 
+    /// Where the holders of an identity listen.
+    fn listeners(&self, identity: &SpiffeId) -> Vec<ListenerStatus> {
+        let processes = self.listening.get(identity).map(Vec::as_slice).unwrap_or_default();
+        listeners(identity, processes, &self.found)
+    }
+
+    /// The same, for the CA.
+    fn said_of(&self, identity: &SpiffeId) -> impl Iterator<Item = wire::Listener> {
+        let spiffe_id = identity.to_string();
+        self.listeners(identity).into_iter().map(move |one| wire::Listener {
+            spiffe_id: spiffe_id.clone(),
+            address: one.address.unwrap_or_default(),
+            learnt_from: one.learnt_from.unwrap_or_default(),
+            why_none: cut(&one.why_none.unwrap_or_default()),
+        })
+    }
+
     /// The leaves that listeners are probed with, beside those of the root that shall sign.
     fn publish_listened(&self) {
         let leaf = |identity: &SpiffeId| {
             let workload = self.workloads.get(identity)?;
             Some((identity.clone(), Arc::clone(workload.leaf.as_ref()?)))
         };
-        let present: Listened = self.listening.iter().filter_map(leaf).collect();
+        let present: Listened = self.listening.keys().filter_map(leaf).collect();
         self.parts.publish.listened.send_if_modified(|published| {
             let serials = |all: &Listened| -> Vec<Serial> {
                 all.values().map(|leaf| leaf.held().serial).collect()
@@ -138,6 +158,7 @@ impl Hub {
                 root: held.map(|leaf| leaf.root),
                 renewals: workload.renewals(),
                 last_error: workload.last_error.clone(),
+                listeners: self.listeners(identity),
             }
         });
         let view = self.parts.pods.as_ref().map(|pods| Arc::clone(&pods.borrow()));

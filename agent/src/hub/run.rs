@@ -86,6 +86,7 @@ impl Hub {
             }
             Command::Doubt { rows, last } => self.doubted(&rows, last),
             Command::Probed(seen) => self.seen = seen,
+            Command::Found(found) => self.found = found,
             Command::Counted(counted) => self.counted = counted,
             Command::Revoke(rows) => self.revoke(&rows),
             Command::Farewell { reply } => {

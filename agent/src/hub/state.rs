@@ -1,6 +1,6 @@
 //! What the hub knows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::told::Told;
 use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
-use crate::config::{AgentConfig, Entitlements};
+use crate::config::{AgentConfig, Entitlements, Process};
 use crate::counted::Counted;
 use crate::evidence::Evidence;
 use crate::foreign::{Bundles, ForeignStore};
@@ -24,7 +24,7 @@ use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
 use crate::pods::View;
-use crate::probed::{Listened, Seen};
+use crate::probed::{Found, Listened, Seen};
 use crate::process::{ProcessId, Processes};
 use crate::shares::Owner;
 use crate::status::{Condition, Status};
@@ -83,8 +83,10 @@ pub(crate) struct Hub {
     /// Since when it is up, or down.
     pub(super) connection_since: Timestamp,
     pub(super) doubts: Doubts,
-    /// Identities whose holders have listeners.
-    pub(super) listening: BTreeSet<SpiffeId>,
+    /// Identities whose holders have listeners, and how these are known.
+    pub(super) listening: BTreeMap<SpiffeId, Vec<Process>>,
+    /// Where Envoys say that they listen.
+    pub(super) found: Found,
     /// What was seen there.
     pub(super) seen: BTreeMap<SpiffeId, Seen>,
     /// What their Envoys count of handshakes.
@@ -145,7 +147,7 @@ impl Hub {
     pub(crate) fn new(parts: Parts, account: Account, last_id: u64) -> (Self, HubHandle) {
         let (handle, commands) = HubHandle::new();
         let workloads = configured(&parts.config);
-        let listening = parts.config.listeners().into_keys().collect();
+        let listening = parts.config.processes();
         let Account { holders, silent_until } = account;
         let mut hub = Self {
             entitlements: parts.config.entitlements(),
@@ -164,6 +166,7 @@ impl Hub {
             connected: false,
             doubts: Doubts::default(),
             listening,
+            found: Found::new(),
             seen: BTreeMap::new(),
             counted: BTreeMap::new(),
             foreign_heard: None,

@@ -143,7 +143,7 @@ impl Hub {
                 continue;
             }
             workload.issuing = true;
-            let listening = self.listening.contains(identity).then(|| {
+            let listening = self.listening.contains_key(identity).then(|| {
                 let seen = self.seen.get(identity).cloned().unwrap_or_default();
                 wire::Listening { sequence: seen.sequence.0, outcome: seen.outcome.wire().into() }
             });

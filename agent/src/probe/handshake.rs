@@ -19,6 +19,7 @@ use trust_tls::{Meant, SpiffeServer, server_verifier};
 
 use crate::ca_client::tls::presented;
 use crate::leaf::Leaf;
+use crate::probed::Target;
 
 /// Time for one handshake, its last word included.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -71,27 +72,37 @@ impl Shown {
 }
 
 /// Presents something to a listener.
-pub(super) async fn shake(address: &str, shown: Shown, meets: &Meets<'_>) -> Shaken {
+pub(super) async fn shake(target: &Target, shown: Shown, meets: &Meets<'_>) -> Shaken {
     let asked = Arc::new(AtomicBool::new(false));
-    let config = match config(shown, meets, Arc::clone(&asked)) {
+    let mut config = match config(shown, meets, Arc::clone(&asked)) {
         Ok(config) => config,
         Err(error) => {
             return Shaken::Untold(format!("this agent cannot present the leaf: {error}"));
         }
     };
-    match tokio::time::timeout(WITHIN, talk(address, config, &asked)).await {
+    config.alpn_protocols = target.protocols.iter().cloned().map(String::into_bytes).collect();
+    config.enable_sni = target.server_name.is_some();
+    let Some(name) = name(target) else {
+        return Shaken::Untold("no server name can be asked for that it chooses".to_owned());
+    };
+    match tokio::time::timeout(WITHIN, talk(&target.address, name, config, &asked)).await {
         Ok(shaken) => shaken,
         Err(_) => Shaken::Untold(format!("no answer within {} s", WITHIN.as_secs())),
     }
 }
 
-async fn talk(address: &str, config: ClientConfig, asked: &AtomicBool) -> Shaken {
+async fn talk(
+    address: &str,
+    name: ServerName<'static>,
+    config: ClientConfig,
+    asked: &AtomicBool,
+) -> Shaken {
     let tcp = match TcpStream::connect(address).await {
         Ok(tcp) => tcp,
         Err(error) => return Shaken::Untold(format!("no connection: {error}")),
     };
     let connector = TlsConnector::from(Arc::new(config));
-    let mut tls = match connector.connect(name(), tcp).await {
+    let mut tls = match connector.connect(name, tcp).await {
         Ok(tls) => tls,
         Err(error) => return told_early(&error, asked.load(Ordering::Relaxed)),
     };
@@ -148,9 +159,15 @@ fn of_tls(error: &std::io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// A name for the handshake; the verifier does not look at it, and it is not sent.
-fn name() -> ServerName<'static> {
-    ServerName::IpAddress(IpAddr::from(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)))
+/// A name for the handshake. The verifier does not look at it, and it is sent only where the listener chooses by it.
+fn name(target: &Target) -> Option<ServerName<'static>> {
+    match &target.server_name {
+        Some(name) => ServerName::try_from(name.clone()).ok(),
+        None => {
+            let here = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+            Some(ServerName::IpAddress(IpAddr::from(here)))
+        }
+    }
 }
 
 fn config(shown: Shown, meets: &Meets<'_>, asked: Arc<AtomicBool>) -> Result<ClientConfig, Error> {
@@ -167,7 +184,6 @@ fn config(shown: Shown, meets: &Meets<'_>, asked: Arc<AtomicBool>) -> Result<Cli
         .dangerous()
         .with_custom_certificate_verifier(server_verifier(Arc::new(rule)))
         .with_client_cert_resolver(Arc::new(Presented { key: Arc::new(key), asked }));
-    config.enable_sni = false;
     config.resumption = Resumption::disabled();
     Ok(config)
 }

@@ -11,11 +11,11 @@ use trust::{Bundle, Clock, SpiffeId};
 
 use super::handshake::{Meets, Shaken, Shown, shake};
 use crate::ca_client::{CaClient, refused, timed};
-use crate::config::AgentConfig;
+use crate::config::{AdminAddress, AgentConfig, Process};
 use crate::hub::{Command, HubHandle};
 use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
-use crate::probed::{Listened, Outcome, Seen, Wanted};
+use crate::probed::{Found, Listened, Listens, Outcome, Seen, Target, Wanted};
 
 /// How often listeners are looked at that do not take both leaves, or tell nothing.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -34,6 +34,7 @@ pub(crate) struct Prober {
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
     pub(crate) leaves: watch::Receiver<Listened>,
     pub(crate) wanted: watch::Receiver<Option<Wanted>>,
+    pub(crate) found: watch::Receiver<Found>,
 }
 
 /// What is kept of one identity from round to round.
@@ -46,7 +47,7 @@ struct Kept {
     /// Whether the last round found some listener unable: one alone may have met a proxy that was about to take the bundle.
     unable: bool,
     /// Listeners that were seen to refuse whom nobody vouches for.
-    tell: BTreeSet<String>,
+    tell: BTreeSet<Target>,
 }
 
 /// What a listener that takes a present leaf makes of one of the root that shall sign.
@@ -61,17 +62,17 @@ fn told(shaken: Shaken) -> (Outcome, String) {
 impl Prober {
     /// Runs until cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let listeners = self.config.listeners();
-        if listeners.is_empty() {
+        let processes = self.config.processes();
+        if processes.is_empty() {
             return;
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.probe(&listeners) => {}
+            () = self.probe(&processes) => {}
         }
     }
 
-    async fn probe(&mut self, listeners: &BTreeMap<SpiffeId, Vec<String>>) {
+    async fn probe(&mut self, all: &BTreeMap<SpiffeId, Vec<Process>>) {
         let (mut kept, mut about) = (BTreeMap::<SpiffeId, Kept>::new(), None);
         loop {
             let wanted = *self.wanted.borrow_and_update();
@@ -80,9 +81,9 @@ impl Prober {
             }
             let mut seen = BTreeMap::new();
             if let Some(wanted) = wanted {
-                for (identity, addresses) in listeners {
+                for (identity, processes) in all {
                     let kept = kept.entry(identity.clone()).or_default();
-                    let round = Round { identity, addresses, wanted };
+                    let round = Round { identity, processes, wanted };
                     if let Some(one) = self.round(&round, kept).await {
                         seen.insert(identity.clone(), one);
                     }
@@ -103,6 +104,7 @@ impl Prober {
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 Ok(()) = self.trust.changed(), if about.is_some() => {}
                 Ok(()) = self.leaves.changed(), if about.is_some() => {}
+                Ok(()) = self.found.changed(), if about.is_some() => {}
                 () = pause => {}
             }
         }
@@ -125,41 +127,91 @@ impl Prober {
         };
         let meets = Meets { bundle: &bundle, identity: round.identity, clock: &self.clock };
         let (mut outcome, mut detail) = (Outcome::Observed, String::new());
-        for address in round.addresses {
-            let (one, said) = match shake(address, Shown::leaf(&old), &meets).await {
-                Shaken::Untold(said) => (Outcome::NotProbeable, said),
-                Shaken::Refused(said) => {
-                    (Outcome::NotProbeable, format!("it refuses the present leaf too: {said}"))
+        for process in round.processes {
+            let (one, said) = match process {
+                Process::Listener(address) => {
+                    let target = Target::at(address.clone());
+                    let (one, said) = self.meet(&target, [&old, &new], &meets, kept).await;
+                    (one, format!("listener {target}: {said}"))
                 }
-                Shaken::Taken => match self.tells(address, &meets, kept).await {
-                    Err(said) => (Outcome::NotProbeable, said),
-                    Ok(()) => told(shake(address, Shown::leaf(&new), &meets).await),
-                },
+                Process::Envoy(envoy) => {
+                    let at = (round.identity.clone(), envoy.admin.clone());
+                    let listens = self.found.borrow_and_update().get(&at).cloned();
+                    let listens = listens.unwrap_or_else(Listens::not_asked);
+                    let envoy = Envoy { admin: &envoy.admin, listens: &listens };
+                    self.meet_any(envoy, [&old, &new], &meets, kept).await
+                }
             };
             if one < outcome {
-                (outcome, detail) = (one, format!("listener {address}: {said}"));
+                (outcome, detail) = (one, said);
             }
         }
         let outcome = self.in_the_long_run(outcome, kept);
         Some(Seen { sequence, outcome, detail })
     }
 
+    /// Shakes hands with the listeners of one process. One that tells is enough: they all verify with the same library.
+    async fn meet_any(
+        &self,
+        of: Envoy<'_>,
+        leaves: [&Leaf; 2],
+        meets: &Meets<'_>,
+        kept: &mut Kept,
+    ) -> (Outcome, String) {
+        let Envoy { admin, listens } = of;
+        if listens.targets.is_empty() {
+            return (Outcome::NotProbeable, format!("the Envoy at {admin}: {}", listens.why_none));
+        }
+        let mut all = Vec::new();
+        for target in &listens.targets {
+            let (outcome, said) = self.meet(target, leaves, meets, kept).await;
+            all.push((outcome, format!("listener {target} of the Envoy at {admin}: {said}")));
+        }
+        let is_observed = all.iter().any(|(outcome, _)| *outcome == Outcome::Observed);
+        let worst = all.into_iter().min_by_key(|(outcome, _)| *outcome);
+        match worst {
+            Some(unable @ (Outcome::Unable, _)) => unable,
+            Some(worst) if !is_observed => worst,
+            _ => (Outcome::Observed, String::new()),
+        }
+    }
+
+    /// Shakes hands with one listener: first with the leaf of the root that signs, and if it tells anything with the other.
+    async fn meet(
+        &self,
+        target: &Target,
+        [old, new]: [&Leaf; 2],
+        meets: &Meets<'_>,
+        kept: &mut Kept,
+    ) -> (Outcome, String) {
+        match shake(target, Shown::leaf(old), meets).await {
+            Shaken::Untold(said) => (Outcome::NotProbeable, said),
+            Shaken::Refused(said) => {
+                (Outcome::NotProbeable, format!("it refuses the present leaf too: {said}"))
+            }
+            Shaken::Taken => match self.tells(target, meets, kept).await {
+                Err(said) => (Outcome::NotProbeable, said),
+                Ok(()) => told(shake(target, Shown::leaf(new), meets).await),
+            },
+        }
+    }
+
     /// Whether a listener tells those apart whom it believes; asked once.
     async fn tells(
         &self,
-        address: &String,
+        target: &Target,
         meets: &Meets<'_>,
         kept: &mut Kept,
     ) -> Result<(), String> {
-        if kept.tell.contains(address) {
+        if kept.tell.contains(target) {
             return Ok(());
         }
         let stranger = Shown::stranger(meets.identity).map_err(|error| error.to_string())?;
-        match shake(address, stranger, meets).await {
+        match shake(target, stranger, meets).await {
             Shaken::Untold(said) => Err(said),
             Shaken::Taken => Err("it takes a certificate that nobody signed".to_owned()),
             Shaken::Refused(_) => {
-                kept.tell.insert(address.clone());
+                kept.tell.insert(target.clone());
                 Ok(())
             }
         }
@@ -226,6 +278,12 @@ impl Prober {
 /// One identity, in one round.
 struct Round<'a> {
     identity: &'a SpiffeId,
-    addresses: &'a [String],
+    processes: &'a [Process],
     wanted: Wanted,
+}
+
+/// One Envoy, in one round.
+struct Envoy<'a> {
+    admin: &'a AdminAddress,
+    listens: &'a Listens,
 }

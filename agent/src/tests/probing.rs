@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -82,6 +82,68 @@ impl Proxy {
     }
 }
 
+/// A fake admin endpoint of an Envoy with one listener.
+struct FakeAdmin {
+    address: SocketAddr,
+    listens_at: Arc<Mutex<SocketAddr>>,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeAdmin {
+    async fn start(at: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (listens_at, mut tasks) = (Arc::new(Mutex::new(at)), JoinSet::new());
+        let shared = Arc::clone(&listens_at);
+        tasks.spawn(async move {
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let mut request = vec![0; 1_024];
+                let length = stream.read(&mut request).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = Self::says(&path, *shared.lock().unwrap());
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        Self { address, listens_at, _tasks: tasks }
+    }
+
+    fn says(path: &str, at: SocketAddr) -> String {
+        const TLS: &str =
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+        let secret = |name: &str| serde_json::json!({ "name": name, "sds_config": { "api_config_source": { "api_type": "GRPC" } } });
+        let socket = |port: u16| serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+        let listener = serde_json::json!({
+            "name": "in",
+            "address": socket(0),
+            "filter_chains": [{ "transport_socket": { "typed_config": {
+                "@type": TLS,
+                "require_client_certificate": true,
+                "common_tls_context": {
+                    "tls_certificate_sds_secret_configs": [secret("default")],
+                    "validation_context_sds_secret_config": secret("ROOTCA"),
+                },
+            } } }],
+        });
+        if path.starts_with("/stats") {
+            return String::new();
+        }
+        match path {
+            "/listeners?format=json" => {
+                let status =
+                    serde_json::json!({ "name": "in", "local_address": socket(at.port()) });
+                serde_json::json!({ "listener_statuses": [status] }).to_string()
+            }
+            "/config_dump?resource=static_listeners" => {
+                serde_json::json!({ "configs": [{ "listener": listener }] }).to_string()
+            }
+            _ => "{}".to_owned(),
+        }
+    }
+}
+
 fn config(id: &str, signer: &Pki, asks: Asks<'_>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let (key, id) = (PrivateKey::generate().unwrap(), SpiffeId::parse(id).unwrap());
@@ -118,13 +180,19 @@ struct Mesh {
 
 impl Mesh {
     async fn start(id: &str, asks: impl FnOnce(&Pki) -> Option<Vec<Arc<Pki>>>) -> Self {
-        let mut bench = Bench::empty().await;
+        let bench = Bench::empty().await;
         let old = Arc::clone(&bench.ca.desk().signer);
         let proxy = match asks(&old) {
             Some(_) => Proxy::start(id, &old, Asks::Under(&[&old])).await,
             None => Proxy::start(id, &old, Asks::Nobody).await,
         };
-        bench.more = format!("listeners = [\"{}\"]", proxy.address);
+        let more = format!("listeners = [\"{}\"]", proxy.address);
+        Self::of(bench, proxy, more).await
+    }
+
+    async fn of(mut bench: Bench, proxy: Proxy, more: String) -> Self {
+        let old = Arc::clone(&bench.ca.desk().signer);
+        bench.more = more;
         bench.start().await;
         bench.until("the agent is connected", |status| status.connected).await;
         let (mut leaf, mut roots) =
@@ -134,6 +202,16 @@ impl Mesh {
         let new = Arc::new(Pki::new("second"));
         bench.ca.desk().next = Some(Arc::clone(&new));
         Self { bench, old, new, proxy, leaf, roots }
+    }
+
+    /// The same, and it is known from its admin endpoint where it listens.
+    async fn of_an_old_envoy() -> (Self, FakeAdmin) {
+        let bench = Bench::empty().await;
+        let old = Arc::clone(&bench.ca.desk().signer);
+        let proxy = Proxy::start(WORKLOAD, &old, Asks::Under(&[&old])).await;
+        let admin = FakeAdmin::start(proxy.address).await;
+        let more = format!("envoy_admin = [\"{}\"]", admin.address);
+        (Self::of(bench, proxy, more).await, admin)
     }
 
     /// A proxy that verifies certificates under the first root alone.
@@ -260,6 +338,57 @@ async fn an_address_where_nobody_listens_is_named() {
     mesh.hears(Outcome::Unspecified, &format!("listener {address}: no connection")).await;
     mesh.bench.clock.advance(Duration::from_secs(61));
     mesh.hears(Outcome::NotProbeable, "no connection").await;
+}
+
+#[tokio::test]
+async fn an_envoy_that_says_where_it_listens_is_probed_there_and_followed_to_another_port() {
+    let (mut mesh, admin) = Mesh::of_an_old_envoy().await;
+    mesh.distribute().await;
+    let said =
+        format!("listener {} of the Envoy at {}: it refuses", mesh.proxy.address, admin.address);
+    mesh.hears(Outcome::Unable, &said).await;
+    let both = [mesh.old.as_ref(), mesh.new.as_ref()];
+    let newer = Proxy::start(WORKLOAD, &mesh.old, Asks::Under(&both)).await;
+    *admin.listens_at.lock().unwrap() = newer.address;
+    mesh.hears(Outcome::Observed, "").await;
+    let of = mesh.bench.agent().status().workloads[0].listeners.clone();
+    let address = newer.address.to_string();
+    assert_eq!((of.len(), of[0].address.as_ref()), (1, Some(&address)));
+    assert_eq!(of[0].learnt_from, Some(admin.address.to_string()));
+    let heard = wire::Listener {
+        spiffe_id: WORKLOAD.to_owned(),
+        address,
+        learnt_from: admin.address.to_string(),
+        why_none: String::new(),
+    };
+    mesh.bench
+        .until_heard("where it listens", |desk| {
+            let mut said = desk.heard.iter().filter_map(|message| match message {
+                Up::Listeners(all) => Some(&all.listeners),
+                _ => None,
+            });
+            said.next_back() == Some(&vec![heard.clone()])
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_envoy_that_says_nothing_of_its_listeners_leaves_its_holders_at_their_word() {
+    let (mut mesh, admin) = Mesh::of_an_old_envoy().await;
+    let address = admin.address;
+    drop(admin);
+    mesh.bench.stop().await;
+    mesh.bench.start().await;
+    mesh.bench.until("the agent is connected", |status| status.connected).await;
+    (mesh.leaf, mesh.roots) =
+        (mesh.bench.subscribe("default").await, mesh.bench.subscribe("ROOTCA").await);
+    mesh.roots.next_acked().await;
+    mesh.leaf.next_acked().await;
+    mesh.distribute().await;
+    let said = format!("the Envoy at {address}: no connection");
+    mesh.hears(Outcome::Unspecified, &said).await;
+    mesh.bench.clock.advance(Duration::from_secs(61));
+    mesh.hears(Outcome::NotProbeable, &said).await;
 }
 
 #[tokio::test]

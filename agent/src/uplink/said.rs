@@ -27,6 +27,7 @@ pub(super) struct Said {
     applied: BTreeMap<Serial, Applied>,
     probed: BTreeMap<Serial, Seen>,
     counted: BTreeMap<SpiffeId, Counted>,
+    listeners: Vec<wire::Listener>,
     released: BTreeSet<Serial>,
     nacks: u64,
     /// Not said yet on this stream.
@@ -89,6 +90,10 @@ impl Said {
                 .chunks(COUNTED_MAX)
                 .map(|counts| Up::Handshakes(wire::HandshakeCounts { counts: counts.to_vec() })),
         );
+        if self.listeners != evidence.listeners {
+            let listeners = evidence.listeners.iter().take(ROWS_MAX).cloned().collect();
+            messages.push(Up::Listeners(wire::Listeners { listeners }));
+        }
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
         if self.refusing.as_ref() != Some(&evidence.refusing) {
@@ -102,6 +107,7 @@ impl Said {
         self.applied.clone_from(&evidence.applied);
         self.probed.clone_from(&evidence.probed);
         self.counted.clone_from(&evidence.counted);
+        self.listeners.clone_from(&evidence.listeners);
         self.released.clone_from(&evidence.released);
         self.nacks = evidence.health.nacks;
         messages

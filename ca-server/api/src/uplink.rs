@@ -6,14 +6,14 @@
 //! gets the newest bundle only. The agent is judged again before every message in either direction. Its evidence goes to
 //! the ledger, which takes it for the agent's own rows and no others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use ledger::{EvidenceClass, EvidenceError, Probed, Proof, Reported, Witness};
+use ledger::{EvidenceError, Probed, Proof, Reported, Witness};
 use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
@@ -49,12 +49,11 @@ const REISSUE_SPREAD_MS: u64 = 1_000;
 
 /// Leaves that an agent is asked about in one message.
 const DOUBTED_MAX: usize = 1_024;
-/// Words of one agent about listeners that are kept.
-const PROBING_MAX: usize = 1_024;
 /// Refusals of one agent that are kept.
 const REFUSING_MAX: usize = 64;
 
 mod handshakes;
+mod listeners;
 
 struct Uplink {
     ca: Arc<Ca>,
@@ -263,6 +262,7 @@ impl Uplink {
             Some(Said::Release(release)) => self.release(&release).await,
             Some(Said::Probed(probed)) => self.probed(&probed).await,
             Some(Said::Handshakes(counts)) => self.handshakes(&counts),
+            Some(Said::Listeners(listeners)) => self.listeners(&listeners),
             Some(Said::Health(_)) => self.session.note(now, |_| {}),
             // Of a newer agent.
             None => {}
@@ -352,44 +352,6 @@ impl Uplink {
             self.note_evidence(Word::Applied(applied, class), serial, taken.map(drop));
         }
         self.session.note(now, |session| session.sequence = session.sequence.max(newest));
-    }
-
-    /// What was seen at listeners. That a proxy verifies the next root is evidence, as good as one's own word can be; that it does not
-    /// keeps a gate closed.
-    async fn probed(&self, probed: &wire_v1::Probed) {
-        let (now, present) = (self.ca.clock.now(), self.bundles.borrow().sequence());
-        let mut said = BTreeMap::new();
-        for row in &probed.rows {
-            let Some(serial) = Serial::from_bytes(&row.serial) else { continue };
-            let sequence = Sequence(row.sequence);
-            let differs = self.differs.is_some_and(|differs| sequence <= differs);
-            let detail = echoed(&row.detail);
-            said.insert(serial, detail);
-            if differs {
-                continue;
-            }
-            let seen = self::probed(row.outcome, sequence, present);
-            let taken = self.ca.ledger.probed(Witness::Agent(&self.agent), serial, seen, now).await;
-            let word = match seen {
-                Probed::Observed(applied) => {
-                    Word::Applied(applied, EvidenceClass::HandshakeObserved)
-                }
-                // Another server hears it with the holder's next leaf.
-                Probed::Nothing | Probed::NotProbeable(_) | Probed::Unable(_) => continue,
-            };
-            self.note_evidence(word, serial, taken.map(drop));
-        }
-        self.session.note(now, |session| {
-            for (serial, detail) in said {
-                match detail.is_empty() {
-                    true => _ = session.probing.remove(&serial),
-                    false if session.probing.len() < PROBING_MAX => {
-                        _ = session.probing.insert(serial, detail);
-                    }
-                    false => {}
-                }
-            }
-        });
     }
 
     async fn release(&self, release: &Release) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use registry::ListedAgent;
+use registry::sessions::Listener;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
@@ -58,6 +59,8 @@ pub struct AgentView {
     pub banned: bool,
     /// What the proxies of its identities count of handshakes, where it reads that.
     pub handshakes: Vec<(SpiffeId, HandshakeTally)>,
+    /// Where the proxies of its identities listen, as it says on its stream.
+    pub listeners: Vec<Listener>,
 }
 
 impl AgentView {
@@ -79,6 +82,7 @@ impl AgentView {
             joined_as: row.caller,
             banned,
             handshakes: ca.handshakes.of_agent(&name),
+            listeners: session.listeners,
             name,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
-use trust::{Sequence, Serial, Timestamp};
+use trust::{Sequence, Serial, SpiffeId, Timestamp};
 
 /// Most agents that are remembered; one of those that are gone makes room for the next.
 const SESSIONS_MAX: usize = 100_000;
@@ -50,8 +50,23 @@ pub struct Session {
     pub refusing: Refusing,
     /// What it says of listeners of its holders that do not take a probe, by a leaf of each.
     pub probing: BTreeMap<Serial, String>,
+    /// Where the holders of its workloads listen, as it says.
+    pub listeners: Vec<Listener>,
     /// Its build, as it says.
     pub build: String,
+}
+
+/// Where a process listens, as its agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Whose leaf it holds.
+    pub identity: SpiffeId,
+    /// `host:port`; empty where none can be probed.
+    pub address: String,
+    /// The admin endpoint of the Envoy that says so; empty where the agent's configuration does.
+    pub learnt_from: String,
+    /// Why there is no address.
+    pub why_none: String,
 }
 
 /// An open stream; the session counts one less when it is dropped.

@@ -74,6 +74,9 @@ pub struct AgentListOptions {
     /// List what the Envoys of agents' workloads count of handshakes
     #[arg(long, conflicts_with_all = ["acts", "banned"])]
     pub handshakes: bool,
+    /// List where workloads listen, as their agents know it
+    #[arg(long, conflicts_with_all = ["acts", "banned", "handshakes"])]
+    pub listeners: bool,
     /// List what operators did to agents, oldest first
     #[arg(long)]
     pub acts: bool,

@@ -12,6 +12,7 @@ use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::{config_file, logs, verbs};
 
 mod handshakes;
+mod listeners;
 pub(crate) mod registered;
 mod status;
 

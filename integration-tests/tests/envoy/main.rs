@@ -7,6 +7,7 @@ mod federated;
 mod federation;
 mod frozen;
 mod host_certificate;
+mod listeners;
 mod own_trust;
 mod renewed;
 mod restart;

@@ -32,6 +32,9 @@ pub struct Agent {
     /// What the Envoys of its workloads count, where it reads them. Not in a status.
     #[prost(message, repeated, tag = "13")]
     pub handshakes: ::prost::alloc::vec::Vec<HandshakeTally>,
+    /// Where its workloads listen, as it says on its stream. Not in a status.
+    #[prost(message, repeated, tag = "14")]
+    pub listeners: ::prost::alloc::vec::Vec<AgentListener>,
 }
 impl ::prost::Name for Agent {
     const NAME: &'static str = "Agent";
@@ -41,6 +44,31 @@ impl ::prost::Name for Agent {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.admin.v1.Agent".into()
+    }
+}
+/// Where a process listens that an agent shakes hands with, or why that is not known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentListener {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// `host:port`, with the server name that is asked for; empty where none can be probed.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The admin endpoint of the Envoy that says so; empty where the agent's configuration does.
+    #[prost(string, tag = "3")]
+    pub learnt_from: ::prost::alloc::string::String,
+    /// Why there is no address.
+    #[prost(string, tag = "4")]
+    pub why_none: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AgentListener {
+    const NAME: &'static str = "AgentListener";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AgentListener".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AgentListener".into()
     }
 }
 /// What the Envoys of one identity below one agent counted, as this server heard it since it started.

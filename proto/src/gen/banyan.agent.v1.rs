@@ -242,7 +242,7 @@ impl ::prost::Name for IssueResponse {
 /// Agent to CA.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -265,6 +265,8 @@ pub mod agent_message {
         Probed(super::Probed),
         #[prost(message, tag = "8")]
         Handshakes(super::HandshakeCounts),
+        #[prost(message, tag = "9")]
+        Listeners(super::Listeners),
     }
 }
 impl ::prost::Name for AgentMessage {
@@ -466,6 +468,49 @@ impl ::prost::Name for HandshakeCount {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.HandshakeCount".into()
+    }
+}
+/// Where holders listen that the agent shakes hands with, as far as it knows: all of them, in the place of what it said before on this
+/// stream. For people: no gate rests on it. A server that does not know it skips it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Listeners {
+    #[prost(message, repeated, tag = "1")]
+    pub listeners: ::prost::alloc::vec::Vec<Listener>,
+}
+impl ::prost::Name for Listeners {
+    const NAME: &'static str = "Listeners";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Listeners".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Listeners".into()
+    }
+}
+/// One listener, or why a process has none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Listener {
+    /// One that the agent is entitled to.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// `host:port`, with the server name that is asked for; empty where none can be probed.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The admin endpoint of the Envoy that says so; empty where the agent's configuration does.
+    #[prost(string, tag = "3")]
+    pub learnt_from: ::prost::alloc::string::String,
+    /// Why there is no address, at most 256 bytes.
+    #[prost(string, tag = "4")]
+    pub why_none: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Listener {
+    const NAME: &'static str = "Listener";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Listener".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Listener".into()
     }
 }
 /// A holder refused a secret, or a leaf could not be used.
@@ -1588,7 +1633,7 @@ impl ::prost::Name for LocalCaAddress {
     }
 }
 /// One configured identity.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LocalWorkload {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
@@ -1603,6 +1648,9 @@ pub struct LocalWorkload {
     pub renewals: u64,
     #[prost(string, tag = "6")]
     pub last_error: ::prost::alloc::string::String,
+    /// Where its holders listen.
+    #[prost(message, repeated, tag = "7")]
+    pub listeners: ::prost::alloc::vec::Vec<LocalListener>,
 }
 impl ::prost::Name for LocalWorkload {
     const NAME: &'static str = "LocalWorkload";
@@ -1612,6 +1660,29 @@ impl ::prost::Name for LocalWorkload {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.LocalWorkload".into()
+    }
+}
+/// Where one process listens that holds a leaf, as far as it is known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalListener {
+    /// `host:port`, with the server name that is asked for; empty where none can be probed.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The admin endpoint of the Envoy that says so; empty where the configuration does.
+    #[prost(string, tag = "2")]
+    pub learnt_from: ::prost::alloc::string::String,
+    /// Why there is no address.
+    #[prost(string, tag = "3")]
+    pub why_none: ::prost::alloc::string::String,
+}
+impl ::prost::Name for LocalListener {
+    const NAME: &'static str = "LocalListener";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.LocalListener".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.LocalListener".into()
     }
 }
 /// One process that was given secrets.

@@ -1,9 +1,10 @@
 //! A running CA, its roots and its agents as messages.
 
 use proto::banyan::admin::v1::{
-    Agent as AgentMessage, HandshakeTally as TallyMessage, Issuer as IssuerMessage,
-    Ledger as LedgerMessage, Root as RootMessage, StatusResponse,
+    Agent as AgentMessage, AgentListener as ListenerMessage, HandshakeTally as TallyMessage,
+    Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage, StatusResponse,
 };
+use registry::sessions::Listener;
 use trust::{SpiffeId, Timestamp};
 
 use super::rotation::ending;
@@ -18,6 +19,7 @@ pub(crate) fn status(status: Status) -> StatusResponse {
     let shown = |view: AgentView| AgentMessage {
         identities: Vec::new(),
         handshakes: Vec::new(),
+        listeners: Vec::new(),
         ..agent(view)
     };
     StatusResponse {
@@ -90,8 +92,14 @@ pub(crate) fn agent(agent: AgentView) -> AgentMessage {
         joined_as: agent.joined_as.unwrap_or_default(),
         banned: agent.banned,
         handshakes: agent.handshakes.iter().map(tally).collect(),
+        listeners: agent.listeners.into_iter().map(listener).collect(),
         id: agent.id.map_or(agent.name, |id| id.to_string()),
     }
+}
+
+fn listener(listener: Listener) -> ListenerMessage {
+    let Listener { identity, address, learnt_from, why_none } = listener;
+    ListenerMessage { spiffe_id: identity.to_string(), address, learnt_from, why_none }
 }
 
 fn tally((identity, tally): &(SpiffeId, HandshakeTally)) -> TallyMessage {

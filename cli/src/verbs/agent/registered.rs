@@ -15,7 +15,7 @@ use crate::admin_client;
 use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
 use crate::verbs::replica;
 
-use super::handshakes;
+use super::{handshakes, listeners};
 
 type Client = AgentAdminServiceClient<Channel>;
 
@@ -35,6 +35,10 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
     if options.handshakes && !options.json {
         let whose = replica::whose_word(&options.target).await;
         return output::line(&(handshakes::table(&agents) + &whose));
+    }
+    if options.listeners && !options.json {
+        let whose = replica::whose_word(&options.target).await;
+        return output::line(&(listeners::table(&agents) + &whose));
     }
     if options.json {
         return output::json(&json!({ "agents": agents.iter().map(as_json).collect::<Vec<_>>() }));
@@ -286,6 +290,7 @@ fn as_json(agent: &Agent) -> Value {
         "last_nack": agent.last_nack,
         "build": agent.build,
         "handshakes": agent.handshakes.iter().map(handshakes::as_json).collect::<Vec<_>>(),
+        "listeners": agent.listeners.iter().map(listeners::as_json).collect::<Vec<_>>(),
     })
 }
 

@@ -7,12 +7,13 @@ use console::exit::{Failure, Told, from_status};
 use console::{admin_socket, output};
 use proto::banyan::agent::v1::local_service_client::LocalServiceClient;
 use proto::banyan::agent::v1::{
-    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalWorkload,
+    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalListener, LocalWorkload,
 };
 use serde_json::{Value, json};
 
 use crate::args::AgentStatusOptions;
 use crate::config_file;
+use crate::verbs::agent::listeners;
 
 /// Runs the verb.
 ///
@@ -95,6 +96,9 @@ fn as_text(status: &AgentStatus) -> String {
     if !status.workloads.is_empty() {
         text.push_str(&format!("\n\n{}", workloads(&status.workloads)));
     }
+    if status.workloads.iter().any(|row| !row.listeners.is_empty()) {
+        text.push_str(&format!("\n\n{}", where_they_listen(&status.workloads)));
+    }
     if !status.holders.is_empty() {
         text.push_str(&format!("\n\n{}", holders(&status.holders)));
     }
@@ -135,6 +139,20 @@ fn workloads(rows: &[LocalWorkload]) -> output::Table {
     table
 }
 
+fn where_they_listen(rows: &[LocalWorkload]) -> output::Table {
+    let mut table = output::table(&["IDENTITY", "LISTENER", "KNOWN FROM"]);
+    for row in rows {
+        for listener in &row.listeners {
+            table.add_row([
+                row.id.clone(),
+                listeners::at(&listener.address, &listener.why_none),
+                listeners::from(&listener.learnt_from),
+            ]);
+        }
+    }
+    table
+}
+
 fn holders(rows: &[LocalHolder]) -> output::Table {
     // An agent of a node tells Pods apart, and another one users.
     let by_pod = rows.iter().any(|row| !row.pod.is_empty());
@@ -161,6 +179,14 @@ fn or_none(text: &str) -> String {
 }
 
 fn as_json(status: &AgentStatus) -> Value {
+    let listener = |row: &LocalListener| {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "address": some(&row.address),
+            "learnt_from": some(&row.learnt_from),
+            "why_none": some(&row.why_none),
+        })
+    };
     let workload = |row: &LocalWorkload| {
         json!({
             "id": row.id,
@@ -169,6 +195,7 @@ fn as_json(status: &AgentStatus) -> Value {
             "root": output::hex(&row.root),
             "renewals": row.renewals,
             "last_error": row.last_error,
+            "listeners": row.listeners.iter().map(listener).collect::<Vec<_>>(),
         })
     };
     let holder = |row: &LocalHolder| {
