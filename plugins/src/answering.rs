@@ -8,8 +8,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use trust::{Clock, TrustDomain};
 
 use crate::answers::{Announcement, AnswerBook, JudgedIssuer};
-use crate::authority::{IssuerChain, IssuerRequest, RootAuthority, RootSet};
+use crate::authority::{CrossSignRequest, IssuerChain, IssuerRequest, RootAuthority, RootSet};
 use crate::call::{CallContext, Outcome, RequestId};
+use crate::cross::JudgedCross;
 use crate::error::PluginError;
 use crate::registry::AuthorityDeps;
 use crate::state::AuthorityState;
@@ -136,6 +137,29 @@ impl Turn<'_> {
         book.remember(&context.request_id, request, &judged, self.answering.clock.now());
         book.store(self.state()).await?;
         Ok(Outcome::Ready(judged.into_chain()))
+    }
+
+    /// The cross certificate that this request got before; otherwise the one that `sign` makes, which is durable before it is
+    /// told. As with [`issuer`](Self::issuer), whoever repeats a request asks nobody a second time.
+    ///
+    /// # Errors
+    /// `Denied` for an id that was used for another request; the errors of `sign`, after which nothing is remembered; and
+    /// those of the book.
+    pub async fn cross(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+        sign: impl Future<Output = Result<JudgedCross, PluginError>>,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        let mut book = AnswerBook::load(self.state()).await?;
+        if let Some(der) = book.crosses().answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(der));
+        }
+        let judged = sign.await?;
+        let now = self.answering.clock.now();
+        book.crosses().remember(&context.request_id, request, &judged, now);
+        book.store(self.state()).await?;
+        Ok(Outcome::Ready(judged.der().to_vec()))
     }
 
     fn state(&self) -> &dyn AuthorityState {

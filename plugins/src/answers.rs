@@ -19,6 +19,7 @@ use trust::{PublicKey, Root, RootId, Timestamp};
 use crate::authority::{IssuerChain, IssuerRequest, RootDer, RootSet};
 use crate::call::RequestId;
 use crate::checks::{IssuerExpectation, Unsafe, check_issuer_answer};
+use crate::cross::CrossAnswers;
 use crate::document::Document;
 use crate::error::PluginError;
 use crate::state::AuthorityState;
@@ -38,6 +39,7 @@ pub struct AnswerBook {
     above: Option<Vec<Vec<u8>>>,
     further: Vec<RootDer>,
     issuers: IssuerAnswers,
+    crosses: CrossAnswers,
 }
 
 /// Which request for an issuer got which answer, by request id, until the issuer ends.
@@ -213,6 +215,11 @@ impl AnswerBook {
         self.issuers.remember(id, request, judged, now);
     }
 
+    /// Cross certificates that were answered.
+    pub fn crosses(&mut self) -> &mut CrossAnswers {
+        &mut self.crosses
+    }
+
     /// Takes notice of what there is now. True if that changes what is announced; then the book is to be stored before it
     /// is told.
     pub fn announce(&mut self, present: &Announcement) -> bool {
@@ -284,6 +291,8 @@ struct Form {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     further: Vec<String>,
     answers: BTreeMap<String, AnswerForm>,
+    #[serde(default, skip_serializing_if = "CrossAnswers::is_empty")]
+    crosses: CrossAnswers,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -312,6 +321,7 @@ impl Form {
             above: book.above.as_ref().map(|above| above.iter().map(text).collect()),
             further: book.further.iter().map(text).collect(),
             answers: book.issuers.iter().map(answer).collect(),
+            crosses: book.crosses.clone(),
         }
     }
 
@@ -338,6 +348,7 @@ impl Form {
             signing: signing.transpose()?,
             generation: self.generation,
             issuers: self.answers.into_iter().map(answer).collect::<Result<_, _>>()?,
+            crosses: self.crosses,
         })
     }
 }

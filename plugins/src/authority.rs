@@ -166,10 +166,13 @@ pub trait WatchRoots: Send + Sync {
 /// The capability to sign another root with an own one, so that holders of the old root trust the new.
 #[async_trait]
 pub trait CrossSign: Send + Sync {
-    /// Signs the subject and key of another root as a CA certificate under an own root.
+    /// Signs the subject and key of another root as a CA certificate under an own root: its subject key identifier is the
+    /// other root's, and it narrows nothing of what stands below.
     ///
     /// # Errors
-    /// `Denied` where the own root's path length leaves no room.
+    /// `Denied` where the own root's path length leaves no room, for a root that it does not stand for or whose key it has
+    /// not, and for another root of the same name. [`Outlives`](PluginError::Outlives), or `Denied`, when one of the roots ends
+    /// before the time asked. As with issuers, no refusal is remembered.
     async fn cross_sign(
         &self,
         context: &CallContext,
@@ -474,5 +477,11 @@ impl CrossSignRequest {
     /// A request for a cross certificate.
     pub fn new(signer: RootId, other_root: RootDer, ttl: Duration) -> Self {
         Self { signer, other_root, ttl }
+    }
+
+    /// What is the same on each repetition of the request; stored, so its form never changes.
+    pub fn fingerprint(&self) -> String {
+        let Self { signer, other_root, ttl } = self;
+        format!("{signer} {} {}s", RootId::of(other_root), ttl.as_secs())
     }
 }

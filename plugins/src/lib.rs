@@ -32,6 +32,7 @@ pub mod ca_certificate;
 pub mod call;
 pub mod checks;
 pub mod config;
+pub mod cross;
 pub mod document;
 pub mod error;
 mod key_id;
@@ -51,6 +52,7 @@ pub use authority::{
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};
 pub use checks::Unsafe;
 pub use config::{ConfigProblem, ConfigTable};
+pub use cross::{CrossAnswers, CrossSigner, JudgedCross};
 pub use document::Document;
 pub use error::{KeyError, PluginError};
 pub use keys::{KeyBackend, KeyBackendDescription, KeyHandle, KeyId, KeySpec};

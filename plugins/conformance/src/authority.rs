@@ -1,5 +1,6 @@
 //! The rules of root authorities.
 
+mod crossing;
 mod further;
 mod hostile;
 mod issuing;
@@ -72,6 +73,11 @@ pub async fn run(subject: &Subject) -> Report {
     );
     report.rule("further-roots-are-real-and-apart", further::are_real_and_apart(&trial).await);
     report.rule("further-roots-sign-nothing", further::sign_nothing(&trial).await);
+    report.rule("cross-certificate-is-safe", crossing::certificate_is_safe(&trial).await);
+    report.rule("cross-sign-same-request-same-bytes", crossing::same_request(&trial).await);
+    report.rule("cross-sign-other-contents-is-denied", crossing::other_contents(&trial).await);
+    report.rule("cross-sign-under-unknown-root-is-denied", crossing::unknown_root(&trial).await);
+    report.rule("cross-sign-outliving-its-root-is-denied", crossing::outliving(&trial).await);
     report.rule("roots-never-empty-again", roots_never_empty_again(&trial).await);
     report.ended()
 }
@@ -85,6 +91,7 @@ fn describe_is_constant(authority: &dyn RootAuthority) -> Verdict {
             authority.staging().is_some(),
             authority.retiring().is_some(),
             authority.watching().is_some(),
+            authority.cross_signing().is_some(),
         )
     };
     demand(

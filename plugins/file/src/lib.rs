@@ -26,9 +26,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::ca_certificate::{CaSigner, IssuerProfile, sign_issuer};
 use plugins::{
-    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem,
-    Description, Health, IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError,
-    RootAuthority, RootSet, Ticket, WatchRoots, watch_by_looking,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, CrossSign,
+    CrossSignRequest, CrossSigner, Description, Health, IssuerChain, IssuerRequest, JudgedCross,
+    JudgedIssuer, LookEvery, Outcome, PluginError, RootAuthority, RootSet, Ticket, WatchRoots,
+    watch_by_looking,
 };
 use trust::{RootId, Serial, Validity};
 
@@ -108,6 +109,36 @@ impl FileAuthority {
         Ok(JudgedIssuer::of_request(chain, request, csr.public_key(), snapshot.root(), now)?)
     }
 
+    async fn cross(&self, request: &CrossSignRequest) -> Result<JudgedCross, PluginError> {
+        let snapshot = self.present().await?.snapshot;
+        let place = self.settings.directory.display();
+        if snapshot.signing() != request.signer {
+            return Err(PluginError::denied(format!(
+                "the files in {place} lead to root {}, not to root {}, whose signature is asked for: its key is not there",
+                snapshot.signing().short(),
+                request.signer.short()
+            )));
+        }
+        if snapshot.certificate().der() != snapshot.root().der() {
+            return Err(PluginError::denied(format!(
+                "the key in {place} is an intermediate's: only the key of root {} itself can sign another root",
+                request.signer.short()
+            )));
+        }
+        let signer = CrossSigner {
+            signer: CaSigner {
+                keys: snapshot.key(),
+                key_id: snapshot.key().id(),
+                certificate: snapshot.certificate(),
+            },
+            root: snapshot.root(),
+            trust_domain: &self.deps.trust_domain,
+            now: self.deps.clock.now(),
+            randomness: self.deps.randomness.as_ref(),
+        };
+        signer.sign(request).await
+    }
+
     fn validity(
         &self,
         snapshot: &Snapshot,
@@ -184,6 +215,21 @@ impl RootAuthority for FileAuthority {
 
     fn watching(&self) -> Option<&dyn WatchRoots> {
         Some(self)
+    }
+
+    fn cross_signing(&self) -> Option<&dyn CrossSign> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl CrossSign for FileAuthority {
+    async fn cross_sign(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        self.answering.turn().await.cross(context, request, self.cross(request)).await
     }
 }
 

@@ -80,7 +80,7 @@ fn home() -> (tempfile::TempDir, PathBuf) {
 async fn an_authority_passes_the_suite_through_the_protocol() {
     let (_home, socket) = home();
     let _serving = serve(&socket, SelfSignedPlugin.open(&toml::Table::new(), deps()).unwrap());
-    let open = move || remote(&socket, "'stage', 'retire'");
+    let open = move || remote(&socket, "'stage', 'cross-sign', 'retire'");
     let report = run(&Subject::new(open, domain(), Arc::new(ManualClock::at(NOW)))).await;
     report.assert_conforms();
     assert!(report.skipped().is_empty(), "{report}");
@@ -91,7 +91,7 @@ async fn a_plugin_that_restarts_is_found_again() {
     let (_home, socket) = home();
     let authority = SelfSignedPlugin.open(&toml::Table::new(), deps()).unwrap();
     let (stop, first) = serve(&socket, Arc::clone(&authority));
-    let remote = remote(&socket, "'stage', 'retire'");
+    let remote = remote(&socket, "'stage', 'cross-sign', 'retire'");
     let request = StageRequest::new(domain(), Duration::from_secs(86_400 * 365), KeySpec::P256);
     let root = remote.staging().unwrap().stage(&context("one"), &request).await.unwrap();
     drop(stop);
@@ -380,7 +380,7 @@ async fn a_handshake_tells_what_a_plugin_is() {
     let _serving = serve(&socket, SelfSignedPlugin.open(&toml::Table::new(), deps()).unwrap());
     let endpoint = Endpoint::parse(&format!("unix://{}", socket.display()), Path::new("")).unwrap();
     let plugin = handshake(&endpoint, "check", &domain()).await.unwrap();
-    assert_eq!(plugin.capabilities(), ["stage", "retire"]);
+    assert_eq!(plugin.capabilities(), ["stage", "cross-sign", "retire"]);
     assert!(plugin.roots(&context("roots")).await.unwrap().roots.is_empty());
 }
 

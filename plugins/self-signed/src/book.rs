@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use plugins::answers::{IssuerAnswer, IssuerAnswers};
-use plugins::{AuthorityState, Document, KeyHandle, PluginError, RequestId, StageRequest};
+use plugins::{
+    AuthorityState, CrossAnswers, Document, KeyHandle, PluginError, RequestId, StageRequest,
+};
 use serde::{Deserialize, Serialize};
 use trust::{Root, RootId, Timestamp, TrustDomain};
 
@@ -18,6 +20,7 @@ pub(crate) struct Book {
     /// In the order they were made. Retired ones stay, so that their request ids make no second root.
     pub(crate) roots: Vec<RootEntry>,
     pub(crate) issuers: IssuerAnswers,
+    pub(crate) crosses: CrossAnswers,
 }
 
 /// A root that was made.
@@ -119,6 +122,8 @@ struct StoredBook {
     signing: Option<String>,
     roots: Vec<StoredRoot>,
     issuers: BTreeMap<String, StoredIssuer>,
+    #[serde(default, skip_serializing_if = "CrossAnswers::is_empty")]
+    crosses: CrossAnswers,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +166,7 @@ impl StoredBook {
             signing: book.signing.map(|id| id.to_string()),
             roots: book.roots.iter().map(root).collect(),
             issuers: book.issuers.iter().map(issuer).collect(),
+            crosses: book.crosses.clone(),
         }
     }
 
@@ -181,6 +187,7 @@ impl StoredBook {
             signing,
             roots,
             issuers: issuers.collect::<Result<_, String>>()?,
+            crosses: self.crosses,
         })
     }
 }

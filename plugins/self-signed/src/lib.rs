@@ -15,9 +15,10 @@ use async_trait::async_trait;
 use plugins::answering::no_ticket;
 use plugins::ca_certificate::{self, CaSigner, IssuerProfile, RootProfile};
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
-    HealthState, IssuerChain, IssuerRequest, JudgedIssuer, KeyHandle, KeyId, Outcome, PluginError,
-    RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+    AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, CrossSign,
+    CrossSignRequest, CrossSigner, Description, Health, HealthState, IssuerChain, IssuerRequest,
+    JudgedIssuer, KeyHandle, KeyId, Outcome, PluginError, RequestId, RetireRoots, RootAuthority,
+    RootDer, RootSet, StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::Mutex;
 use trust::{Root, RootId, Serial, Validity};
@@ -201,8 +202,42 @@ impl RootAuthority for SelfSigned {
         Some(self)
     }
 
+    fn cross_signing(&self) -> Option<&dyn CrossSign> {
+        Some(self)
+    }
+
     fn retiring(&self) -> Option<&dyn RetireRoots> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl CrossSign for SelfSigned {
+    async fn cross_sign(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().await?;
+        if let Some(der) = book.crosses.answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(der));
+        }
+        let entry =
+            book.announced_root(&request.signer).ok_or_else(|| not_announced(&request.signer))?;
+        let (key_id, now) = (key_id(&entry.key_id)?, self.deps.clock.now());
+        let (keys, certificate) = (self.deps.keys.as_ref(), entry.root.certificate());
+        let signer = CrossSigner {
+            signer: CaSigner { keys, key_id: &key_id, certificate },
+            root: &entry.root,
+            trust_domain: &entry.trust_domain,
+            now,
+            randomness: self.deps.randomness.as_ref(),
+        };
+        let judged = signer.sign(request).await?;
+        book.crosses.remember(&context.request_id, request, &judged, now);
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(judged.der().to_vec()))
     }
 }
 

@@ -11,6 +11,8 @@
 //! | URI SAN | `spiffe://<trust domain>` | the same |
 //! | key identifiers | subject | subject, authority |
 //!
+//! A cross certificate has the name, the key and the subject key identifier of another root, and is otherwise as an issuer.
+//!
 //! rcgen writes the certificate but signs in one go, so it is fed a signer that only records what it should sign; see
 //! `two_pass`.
 
@@ -54,6 +56,19 @@ pub struct IssuerProfile {
     pub validity: Validity,
     /// How many further CAs may stand below it.
     pub path_len: u8,
+}
+
+/// What another root's certificate under an own root shall be.
+#[derive(Clone, Debug)]
+pub struct CrossProfile {
+    /// The trust domain of both.
+    pub trust_domain: TrustDomain,
+    /// Its serial number.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
+    /// How many CAs may stand below it; none for any number.
+    pub path_len: Option<u8>,
 }
 
 /// A CA certificate, a root or an intermediate, with the key that signs for it.
@@ -123,6 +138,40 @@ pub async fn sign_issuer(
 ) -> Result<Certificate, BuildError> {
     let mut params = ca_params("issuer", &profile.trust_domain, profile.serial, profile.validity)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(profile.path_len));
+    signed_by(signer, issuer_key, params).await
+}
+
+/// Signs the name and the key of another root under an own one.
+///
+/// # Errors
+/// [`BuildError`]; nothing was stored.
+pub async fn sign_cross(
+    signer: &CaSigner<'_>,
+    other: &Root,
+    profile: &CrossProfile,
+) -> Result<Certificate, BuildError> {
+    let other = other.certificate();
+    let key = PublicKey::parse(other.spki_der()).map_err(|_| BuildError::SignerKey)?;
+    let mut params = ca_params("root", &profile.trust_domain, profile.serial, profile.validity)?;
+    params.distinguished_name = two_pass::subject_of(other)?;
+    params.is_ca = IsCa::Ca(
+        profile.path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained),
+    );
+    // Issuers below the other root name it by this.
+    params.key_identifier_method =
+        KeyIdMethod::PreSpecified(other.extensions().subject_key_id.clone().unwrap_or_default());
+    let certificate = signed_by(signer, &key, params).await?;
+    if certificate.subject_der() != other.subject_der() {
+        return Err(BuildError::SubjectLost);
+    }
+    Ok(certificate)
+}
+
+async fn signed_by(
+    signer: &CaSigner<'_>,
+    subject: &PublicKey,
+    mut params: CertificateParams,
+) -> Result<Certificate, BuildError> {
     params.use_authority_key_identifier_extension = true;
 
     let above = signer.certificate;
@@ -133,7 +182,7 @@ pub async fn sign_issuer(
     above_params.key_identifier_method =
         KeyIdMethod::PreSpecified(above.extensions().subject_key_id.clone().unwrap_or_default());
 
-    let subject_key = SubjectKey::new(issuer_key);
+    let subject_key = SubjectKey::new(subject);
     let tbs = key.record(|recorder| {
         let issuer = rcgen::Issuer::from_params(&above_params, recorder);
         params.signed_by(&subject_key, &issuer).map(|_| ())
@@ -142,7 +191,7 @@ pub async fn sign_issuer(
     if certificate.issuer_der() != above.subject_der() {
         return Err(BuildError::SubjectLost);
     }
-    if certificate.spki_der() != issuer_key.spki_der() {
+    if certificate.spki_der() != subject.spki_der() {
         return Err(BuildError::Encode("the public key changed in encoding".to_owned()));
     }
     Ok(certificate)

@@ -127,6 +127,8 @@ pub enum Which {
     Root(RootId),
     /// A certificate by its subject.
     Named(String),
+    /// Another root's key and name under an own root.
+    Cross,
 }
 
 /// What is wrong with one certificate.
@@ -217,6 +219,20 @@ pub enum Fault {
     /// A self-signed certificate among the intermediates.
     #[error("is self-signed; the chain comes without its root")]
     RootInChain,
+    /// A cross certificate with another name, key or key identifier than the root that it is for.
+    #[error("has another {0} than the root that it is for, so no issuer of that stands below it")]
+    NotOfRoot(&'static str),
+    /// Ends after the time that was asked for.
+    #[error("ends at {ends}, after {most} that was asked for")]
+    EndsTooLate {
+        /// When it ends.
+        ends: Timestamp,
+        /// How long it may last.
+        most: Timestamp,
+    },
+    /// An extension that nobody asked for, and that may narrow what stands below.
+    #[error("has the extension {0}, which nobody asked for; give it without")]
+    ForeignExtension(String),
 }
 
 impl Unsafe {
@@ -266,6 +282,9 @@ impl Fault {
             Self::OtherTrustDomain(_) => "OTHER_TRUST_DOMAIN",
             Self::NotSignedByNext => "NOT_SIGNED_BY_NEXT",
             Self::RootInChain => "ROOT_IN_CHAIN",
+            Self::NotOfRoot(_) => "NOT_OF_ROOT",
+            Self::EndsTooLate { .. } => "ENDS_TOO_LATE",
+            Self::ForeignExtension(_) => "FOREIGN_EXTENSION",
         }
     }
 
@@ -282,6 +301,7 @@ impl fmt::Display for Which {
             Self::RootAt(place) => write!(f, "root number {}", place + 1),
             Self::Root(id) => write!(f, "root {}", id.short()),
             Self::Named(subject) => write!(f, "the certificate \"{subject}\""),
+            Self::Cross => f.write_str("the cross certificate"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! its own in [`Unsafe`], and each variant a test with such an answer.
 
 mod certificate;
+mod cross;
 mod fault;
 mod further;
 mod issuer;
@@ -12,6 +13,7 @@ mod key_proof;
 mod roots;
 mod size;
 
+pub use cross::{CrossExpectation, check_cross_answer};
 pub use fault::{Fault, Unsafe, Which};
 pub use further::{FURTHER_MAX, FurtherExpectation, FurtherFault, check_further};
 pub use issuer::{CheckedIssuer, IssuerExpectation, check_issuer_answer};
@@ -19,6 +21,8 @@ pub use key_proof::{KeyProofError, prove_key};
 pub use roots::{CheckedRoots, RootsExpectation, check_roots};
 pub use size::MAX_ANSWER_LEN;
 
+#[cfg(test)]
+mod cross_tests;
 #[cfg(test)]
 mod forge;
 #[cfg(test)]

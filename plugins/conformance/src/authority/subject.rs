@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugins::ca_certificate::RootProfile;
 use plugins::checks::{
     self, CheckedIssuer, CheckedRoots, FurtherExpectation, FurtherFault, IssuerExpectation,
     RootsExpectation,
@@ -14,7 +15,8 @@ use plugins::{
     CallContext, IssuerChain, IssuerRequest, KeyBackend, KeyHandle, KeySpec, Outcome, PluginError,
     RequestId, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, ca_certificate,
 };
-use trust::{Clock, PublicKey, Root, RootId, TrustDomain};
+use tokio::sync::OnceCell;
+use trust::{Clock, PublicKey, Root, RootId, Serial, Timestamp, TrustDomain, Validity};
 
 use crate::report::{Broken, Gaps, Report, Verdict, demand, skip, works};
 
@@ -96,11 +98,49 @@ pub(super) struct Trial<'a> {
     subject: &'a Subject,
     authority: Arc<dyn RootAuthority>,
     keys: MemoryKeys,
+    other_root: OnceCell<Root>,
 }
 
 impl<'a> Trial<'a> {
     pub(super) fn new(subject: &'a Subject) -> Self {
-        Self { subject, authority: (subject.open)(), keys: MemoryKeys::new() }
+        Self {
+            subject,
+            authority: (subject.open)(),
+            keys: MemoryKeys::new(),
+            other_root: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn trust_domain(&self) -> &TrustDomain {
+        &self.subject.trust_domain
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.subject.clock.now()
+    }
+
+    /// A root of somebody else in the trust domain: the same throughout the run.
+    pub(super) async fn other_root(&self) -> Result<&Root, Broken> {
+        self.other_root.get_or_try_init(|| self.made_root()).await
+    }
+
+    async fn made_root(&self) -> Result<Root, Broken> {
+        let key = self.issuer_key("other-root").await?;
+        let mut serial = [0; Serial::LEN];
+        serial.iter_mut().zip(key.public.hash().as_bytes()).for_each(|(to, byte)| *to = *byte);
+        // The form that serial numbers of ours have.
+        let [first, ..] = &mut serial;
+        *first = *first & 0x3f | 0x40;
+        let none = || Broken::Failed("the suite's root has no serial number".to_owned());
+        let profile = RootProfile {
+            trust_domain: self.trust_domain().clone(),
+            serial: Serial::from_bytes(&serial).ok_or_else(none)?,
+            validity: works(
+                "the suite's validity",
+                Validity::new(self.now().minus(MEANWHILE), self.now().plus(ROOT_LIFETIME)),
+            )?,
+        };
+        works("the suite's root", ca_certificate::build_root(&self.keys, &key, &profile).await)
     }
 
     /// An empty report about the authority.

@@ -11,9 +11,9 @@ use misbehaviors::{MISBEHAVIORS, Misbehavior};
 use plugins::ca_certificate::{CaSigner, IssuerProfile, RootProfile, build_root, sign_issuer};
 use plugins::memory::MemoryKeys;
 use plugins::{
-    CallContext, Description, Health, IssuerChain, IssuerRequest, KeyBackend, KeyId, KeySpec,
-    Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
-    StageRoots, Ticket,
+    CallContext, CrossSign, CrossSignRequest, CrossSigner, Description, Health, IssuerChain,
+    IssuerRequest, KeyBackend, KeyId, KeySpec, Outcome, PluginError, RequestId, RetireRoots,
+    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
 };
 use plugins_conformance::authority::{Subject, run};
 use trust::csr::ParsedCsr;
@@ -37,6 +37,7 @@ struct Made {
     further: Option<Root>,
     refused: Vec<RequestId>,
     calls: u64,
+    crosses: BTreeMap<RequestId, (CrossSignRequest, Vec<u8>)>,
 }
 
 /// An authority in memory that keeps the contract, except for one lie. One test's calls never run in parallel, since
@@ -163,6 +164,51 @@ impl RootAuthority for Model {
 
     fn retiring(&self) -> Option<&dyn RetireRoots> {
         Some(self)
+    }
+
+    fn cross_signing(&self) -> Option<&dyn CrossSign> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl CrossSign for Model {
+    async fn cross_sign(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        let id = &context.request_id;
+        let known = self.made(|made| made.crosses.get(id).cloned());
+        if let Some((asked, der)) =
+            known.filter(|_| self.misbehavior != Misbehavior::SecondCrossForARequest)
+        {
+            let same = asked == *request || self.misbehavior == Misbehavior::TakesAnyContents;
+            return if same { Ok(Outcome::Ready(der)) } else { denied() };
+        }
+        let Some((_, key_id, root)) = self.root(&request.signer) else { return denied() };
+        let mut ttl = request.ttl;
+        if self.misbehavior == Misbehavior::CrossesForTooLong {
+            ttl *= 2;
+        }
+        if self.misbehavior == Misbehavior::ShortensToTheRoot {
+            ttl = ttl.min(root.certificate().validity().not_after().since(NOW));
+        }
+        let signer = CrossSigner {
+            signer: CaSigner {
+                keys: self.keys.as_ref(),
+                key_id: &key_id,
+                certificate: root.certificate(),
+            },
+            root: &root,
+            trust_domain: &TrustDomain::parse("example.org").expect("domain"),
+            now: NOW,
+            randomness: self.randomness.as_ref(),
+        };
+        let made = CrossSignRequest::new(root.id(), request.other_root.clone(), ttl);
+        let der = signer.sign(&made).await?.der().to_vec();
+        self.made(|made| made.crosses.insert(id.clone(), (request.clone(), der.clone())));
+        Ok(Outcome::Ready(der))
     }
 }
 

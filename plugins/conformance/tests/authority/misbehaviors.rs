@@ -30,6 +30,8 @@ pub(crate) enum Misbehavior {
     NamesItsOwnAsFurther,
     SignsUnderAFurtherRoot,
     RemembersRefusals,
+    CrossesForTooLong,
+    SecondCrossForARequest,
 }
 
 pub(crate) const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
@@ -66,4 +68,9 @@ pub(crate) const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
     (Misbehavior::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
     (Misbehavior::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
     (Misbehavior::RemembersRefusals, "refusals-are-not-remembered"),
+    (Misbehavior::CrossesForTooLong, "cross-certificate-is-safe"),
+    (Misbehavior::SecondCrossForARequest, "cross-sign-same-request-same-bytes"),
+    (Misbehavior::TakesAnyContents, "cross-sign-other-contents-is-denied"),
+    (Misbehavior::AnyRoot, "cross-sign-under-unknown-root-is-denied"),
+    (Misbehavior::ShortensToTheRoot, "cross-sign-outliving-its-root-is-denied"),
 ];

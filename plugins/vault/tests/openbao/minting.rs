@@ -59,8 +59,8 @@ async fn a_mount_of_its_own_passes_the_suite_with_every_ability() {
     let report = run(&subject).await;
     report.assert_conforms();
     assert!(
-        report.skipped().iter().all(|rule| rule.contains("pending")),
-        "it answers at once\n{report}"
+        report.skipped().iter().all(|rule| rule.contains("pending") || rule.starts_with("cross-")),
+        "it answers at once, and cannot cross-sign\n{report}"
     );
 }
 
