@@ -9,8 +9,8 @@ mod durable;
 mod member;
 
 pub use crate::support::{
-    AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, RecordFaults, SOON, TestClock, Window,
-    eventually, write_private,
+    AuthorityMode, AuthoritySwitch, CaDir, Crossing, FaultPlan, RecordFaults, SOON, TestClock,
+    Window, eventually, write_private,
 };
 pub use child::ChildCa;
 pub use durable::Durable;

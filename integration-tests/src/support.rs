@@ -10,7 +10,7 @@ mod proof;
 mod record;
 mod window;
 
-pub use authority::{AuthorityMode, AuthoritySwitch};
+pub use authority::{AuthorityMode, AuthoritySwitch, Crossing};
 pub use ca_dir::{CaDir, CaDirPlan, Keys};
 pub use clock::TestClock;
 pub use common::{SOON, TRUST_DOMAIN, eventually, write_private};

@@ -40,13 +40,15 @@ pub const SERVED: Space = Space::new("served", Sensitivity::Plain);
 pub const ISSUER_REQUESTS: Space = Space::new("issuer-requests", Sensitivity::Plain);
 /// Claims on answers of root authorities that come later.
 pub const TICKETS: Space = Space::new("tickets", Sensitivity::Plain);
+/// Roots that are signed with another root, the second net of rotations.
+pub const CROSS_CERTIFICATES: Space = Space::new("cross-certificates", Sensitivity::Plain);
 /// What root authorities keep.
 pub const AUTHORITY_BOOKS: Space = Space::new("authority-books", Sensitivity::Secret);
 /// Keys of roots, sealed.
 pub const ROOT_KEYS: Space = Space::new("root-keys", Sensitivity::Secret);
 
 /// All of them.
-pub const ALL: [Space; 21] = [
+pub const ALL: [Space; 22] = [
     META,
     RECORD,
     JOURNAL,
@@ -66,6 +68,7 @@ pub const ALL: [Space; 21] = [
     SERVED,
     ISSUER_REQUESTS,
     TICKETS,
+    CROSS_CERTIFICATES,
     AUTHORITY_BOOKS,
     ROOT_KEYS,
 ];

@@ -15,6 +15,7 @@ use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Cohort, RootId};
 
+use crate::cross_net;
 use crate::drift::{self, Whose};
 use crate::further_roots::FurtherRoots;
 use crate::metered::Authorities;
@@ -189,7 +190,12 @@ impl AuthorityUpkeep {
         // Read after them: whatever was asked for by then, and is still wanted, is owed in this state.
         let Some(wanted) = self.wanted(name).await else { return };
         // What downstream CAs asked for is theirs.
-        let ours = open.iter().filter(|id| !id.as_str().starts_with("tier."));
+        let state = self.driver.state();
+        let crosses = cross_net::pair(&state).is_some();
+        let ours = open.iter().filter(|id| {
+            let of_net = id.as_str().starts_with(cross_net::REQUESTS);
+            !(id.as_str().starts_with("tier.") || of_net && crosses)
+        });
         for id in ours.filter(|id| !wanted.contains(id.as_str())) {
             match tokio::time::timeout(ANSWER_WITHIN, withdrawing.withdraw(&context, id)).await {
                 Ok(Ok(())) => {

@@ -24,6 +24,7 @@ use crate::authority_upkeep::Drifts;
 use crate::bundles::BundleHistory;
 use crate::causes::Causes;
 use crate::clock::GuardedClock;
+use crate::cross_net::CrossNet;
 use crate::evidence::EvidenceReader;
 use crate::federated::Federated;
 use crate::findings::Findings;
@@ -107,6 +108,8 @@ pub struct Ca {
     pub handshakes: Handshakes,
     /// How new roots are rehearsed.
     pub rehearsing: Arc<Rehearsing>,
+    /// The second net of rotations.
+    pub cross: Arc<CrossNet>,
     /// Neighbors of the configuration.
     pub neighbors: BTreeSet<String>,
     /// What is wrong with them.

@@ -105,6 +105,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     };
     conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
     conditions.extend(ca.rehearsing.obstacle());
+    conditions.extend(ca.cross.conditions(state, now));
     conditions.extend(standby_held(ca, state, now));
     conditions.extend(due::conditions(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {

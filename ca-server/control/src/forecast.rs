@@ -9,6 +9,7 @@ use rotation::{Mode, State};
 use trust::{Cohort, Timestamp};
 
 use crate::ca::Ca;
+use crate::cross_upkeep;
 use crate::explain::{self, Holder, KINDS, kind_name};
 use crate::roster::AgentView;
 use crate::{further, own_trust, roster};
@@ -96,6 +97,7 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     said.extend(present_root(ca, state));
     said.extend(further::forecast(state));
     said.push(ca.rehearsing.forecast());
+    said.extend(cross_upkeep::forecast(ca, state));
     let exclusive = target.is_none_or(|target| target.exclusive);
     said.extend(target.and_then(|target| shared(ca, target)));
     let last = rows.all().latest_not_after.max(last_issuer);

@@ -23,6 +23,12 @@ pub fn refresh(ca: &Ca, live: &Live) {
             live.issuer_not_after.get_or_create(&label).set(entry.not_after.as_secs());
         }
     }
+    live.cross_not_after.clear();
+    if let Some(cross) = snapshot.cross() {
+        let ends = cross.certificate().validity().not_after();
+        let label = RootLabel { root: cross.root().to_string() };
+        live.cross_not_after.get_or_create(&label).set(ends.as_secs());
+    }
     live.authority_drift.clear();
     for name in ca.authority_drift.borrow().keys() {
         live.authority_drift.get_or_create(&AuthorityLabel { authority: name.clone() }).set(1);

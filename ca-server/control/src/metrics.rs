@@ -51,6 +51,8 @@ pub struct Metrics {
 pub struct Live {
     /// End of each root, in seconds since the epoch.
     pub root_not_after: Family<RootLabel, Gauge>,
+    /// End of the cross certificate that is sent with leaves of a root.
+    pub cross_not_after: Family<RootLabel, Gauge>,
     /// End of each issuer.
     pub issuer_not_after: Family<IssuerLabel, Gauge>,
     /// 1 for the phase that the record is in.
@@ -304,6 +306,12 @@ impl Live {
         );
         let help = "End of each root";
         registry.register("root_not_after_timestamp_seconds", help, self.root_not_after.clone());
+        let help = "End of the cross certificate that is sent with leaves of a root";
+        registry.register(
+            "cross_certificate_not_after_timestamp_seconds",
+            help,
+            self.cross_not_after.clone(),
+        );
         let help = "End of each issuer";
         registry.register(
             "issuer_not_after_timestamp_seconds",

@@ -59,6 +59,7 @@ pub struct Own {
 pub struct Under {
     bundle: Sequence,
     issuer: CertificateId,
+    cross: Option<CertificateId>,
 }
 
 /// Whether the leaf that is served is to be replaced.
@@ -75,7 +76,11 @@ pub enum Renewal {
 impl Under {
     /// What a leaf of this snapshot is issued under.
     pub fn of(snapshot: &Snapshot) -> Self {
-        Self { bundle: snapshot.bundle().sequence(), issuer: snapshot.signer().issuer() }
+        Self {
+            bundle: snapshot.bundle().sequence(),
+            issuer: snapshot.signer().issuer(),
+            cross: snapshot.sent_cross(),
+        }
     }
 }
 
@@ -148,7 +153,8 @@ mod tests {
         let hours = |hours: u64| {
             Timestamp::from_secs(1_800_000_000).plus(Duration::from_secs(hours * 3_600))
         };
-        let under = Under { bundle: Sequence(3), issuer: CertificateId::of(b"issuer") };
+        let under =
+            Under { bundle: Sequence(3), issuer: CertificateId::of(b"issuer"), cross: None };
         let own = Own { validity: Validity::new(hours(10), hours(34)).unwrap(), under };
         for (hour, due) in [
             (9, Renewal::AtOnce),
@@ -163,6 +169,7 @@ mod tests {
         for other in [
             Under { bundle: Sequence(4), ..under },
             Under { issuer: CertificateId::of(b"other"), ..under },
+            Under { cross: Some(CertificateId::of(b"cross")), ..under },
         ] {
             assert_eq!(own.due(&other, hours(11)), Renewal::Due, "{other:?}");
         }

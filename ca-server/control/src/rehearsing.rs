@@ -155,13 +155,9 @@ impl Rehearsing {
             let left_out = vec!["rotation.rehearse is \"never\"".to_owned()];
             return Ok(Some(Rehearsal { left_out, ..Rehearsal::default() }));
         }
-        let stage = self.stage.get().ok_or_else(|| EffectError::NotYet {
-            reason: "the server is starting, and has no leaf of the present root to rehearse with"
-                .to_owned(),
-            retry_after: STAGE_RETRY,
-        })?;
+        let stage = self.stage()?;
         let (verifiers, mut left_out) = self.verifiers().await?;
-        let mut cast = Cast { stage, serials: Vec::new() };
+        let mut cast = Cast::new(stage);
         let scenes = cast.scenes(candidate, from, &mut left_out).await;
         cast.leave().await;
         let (scenes, now) = (scenes?, candidate.now);
@@ -170,7 +166,15 @@ impl Rehearsing {
         self.concluded(shaken, left_out).map(Some)
     }
 
-    fn concluded(
+    pub(crate) fn stage(&self) -> Result<&Stage, EffectError> {
+        self.stage.get().ok_or_else(|| EffectError::NotYet {
+            reason: "the server is starting, and has no leaf of the present root to rehearse with"
+                .to_owned(),
+            retry_after: STAGE_RETRY,
+        })
+    }
+
+    pub(crate) fn concluded(
         &self,
         shaken: Shaken,
         mut left_out: Vec<String>,
@@ -196,7 +200,9 @@ impl Rehearsing {
         Ok(Rehearsal { verifiers, handshakes, left_out })
     }
 
-    async fn verifiers(&self) -> Result<(Vec<Arc<dyn Verifier>>, Vec<String>), EffectError> {
+    pub(crate) async fn verifiers(
+        &self,
+    ) -> Result<(Vec<Arc<dyn Verifier>>, Vec<String>), EffectError> {
         let mut verifiers: Vec<Arc<dyn Verifier>> = vec![Arc::new(RustlsWebpki)];
         let second = match self.policy {
             RehearsalPolicy::First | RehearsalPolicy::Never => {
@@ -225,7 +231,7 @@ impl Rehearsing {
 }
 
 /// What came of all handshakes.
-struct Shaken {
+pub(crate) struct Shaken {
     verifiers: Vec<String>,
     handshakes: u32,
     failed: Option<String>,
@@ -233,7 +239,7 @@ struct Shaken {
 }
 
 /// Every scene before every verifier. One that comes to no judgement is left out from then on.
-fn all(scenes: &[Scene], verifiers: &[Arc<dyn Verifier>], now: Timestamp) -> Shaken {
+pub(crate) fn all(scenes: &[Scene], verifiers: &[Arc<dyn Verifier>], now: Timestamp) -> Shaken {
     let mut shaken =
         Shaken { verifiers: Vec::new(), handshakes: 0, failed: None, not_judged: None };
     for verifier in verifiers {
@@ -261,7 +267,7 @@ fn all(scenes: &[Scene], verifiers: &[Arc<dyn Verifier>], now: Timestamp) -> Sha
 }
 
 /// Everybody who plays, and what they leave behind.
-struct Cast<'a> {
+pub(crate) struct Cast<'a> {
     stage: &'a Stage,
     serials: Vec<Serial>,
 }
@@ -269,7 +275,11 @@ struct Cast<'a> {
 /// One root and the leaves of it, one of each profile.
 type Actors = Vec<Arc<Actor>>;
 
-impl Cast<'_> {
+impl<'a> Cast<'a> {
+    pub(crate) const fn new(stage: &'a Stage) -> Self {
+        Self { stage, serials: Vec::new() }
+    }
+
     async fn scenes(
         &mut self,
         candidate: &Candidate<'_>,
@@ -346,16 +356,15 @@ impl Cast<'_> {
             .map_err(|error| NotRehearsed::Failed(error.to_string()))?;
         let snapshot = SnapshotCell::new(snapshot).load();
         let made = self.actors(&format!("the new root {}", root.short()), snapshot).await;
-        made.map_err(|error| match error {
-            NoActor::Issue(IssueError::Sign(SignError::Peer(error))) => NotRehearsed::Failed(
-                format!("rustls-webpki refuses a leaf of the new root {}: {error}", root.short()),
-            ),
-            other => unavailable(&other).into(),
-        })
+        made.map_err(|error| error.judged(root))
     }
 
     /// One leaf of each profile in use.
-    async fn actors(&mut self, root: &str, snapshot: CountedSnapshot) -> Result<Actors, NoActor> {
+    pub(crate) async fn actors(
+        &mut self,
+        root: &str,
+        snapshot: CountedSnapshot,
+    ) -> Result<Actors, NoActor> {
         let none = ServingNames::default();
         let mut profiles = vec![("workload", none.clone())];
         if self.stage.names != none {
@@ -386,7 +395,7 @@ impl Cast<'_> {
     }
 
     /// Their rows end at once: nobody holds the leaves any more.
-    async fn leave(self) {
+    pub(crate) async fn leave(self) {
         for serial in self.serials {
             if let Err(error) = self.stage.ledger.release(Witness::Server, serial).await {
                 tracing::warn!(%error, %serial, "a leaf of a rehearsal stays in the ledger until its end");
@@ -401,7 +410,7 @@ fn identity(domain: &TrustDomain) -> Result<SpiffeId, trust::SpiffeIdError> {
 
 /// Why there is no leaf to rehearse with.
 #[derive(Debug, thiserror::Error)]
-enum NoActor {
+pub(crate) enum NoActor {
     #[error("cannot make a key: {0}")]
     Key(#[from] rcgen::Error),
     #[error("cannot read the key that was made: {0}")]
@@ -412,6 +421,19 @@ enum NoActor {
     Reserved(#[from] issuance::IdentityReserved),
     #[error(transparent)]
     Issue(#[from] IssueError),
+}
+
+impl NoActor {
+    /// A leaf of this root that a verifier refuses is a failure; anything else may go better the next time.
+    pub(crate) fn judged(self, root: &RootId) -> NotRehearsed {
+        match self {
+            Self::Issue(IssueError::Sign(SignError::Peer(error))) => NotRehearsed::Failed(format!(
+                "rustls-webpki refuses a leaf of the new root {}: {error}",
+                root.short()
+            )),
+            other => unavailable(&other).into(),
+        }
+    }
 }
 
 fn refused(reason: &str) -> EffectError {

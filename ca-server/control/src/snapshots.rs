@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use issuance::snapshot::SignerOutsideBundle;
-use issuance::{Signer, SignerError, SignerParts, Snapshot};
+use issuance::{CrossCertificate, Signer, SignerError, SignerParts, Snapshot};
 use plugins::{KeyBackend, KeyError, KeyId};
 use rotation::{IssuerEntry, ReplicaName, SegmentId, State};
 use trust::{Bundle, BundleError, Certificate, CertificateError, RootId, Timestamp};
+
+use crate::cross_net::CrossNet;
 
 /// Builds snapshots, and keeps the last signer: verifying one costs some signatures, and most changes of the record
 /// leave it as it is.
@@ -18,6 +20,8 @@ pub struct Snapshots {
     signer: Option<Arc<Signer>>,
     /// The same of the root that signs for a cohort.
     canary: Option<Arc<Signer>>,
+    /// What is sent behind the chains, where that is wanted.
+    cross: Option<Arc<CrossNet>>,
 }
 
 /// Why the record makes no snapshot. The former one is served on.
@@ -56,7 +60,13 @@ pub enum SnapshotError {
 impl Snapshots {
     /// For this replica, its keys and the segment that this process writes.
     pub fn new(keys: Arc<dyn KeyBackend>, replica: ReplicaName, segment: SegmentId) -> Self {
-        Self { keys, replica, segment, signer: None, canary: None }
+        Self { keys, replica, segment, signer: None, canary: None, cross: None }
+    }
+
+    /// The same, with cross certificates behind the chains while they are sent.
+    #[must_use]
+    pub fn with_cross(self, cross: Arc<CrossNet>) -> Self {
+        Self { cross: Some(cross), ..self }
     }
 
     /// Shows a state of the record.
@@ -83,7 +93,25 @@ impl Snapshots {
         };
         self.signer = Some(Arc::clone(&signer));
         let snapshot = Snapshot::new(state.generation, bundle, signer, horizon)?;
-        self.with_canary(snapshot, state, now).await
+        let snapshot = self.with_canary(snapshot, state, now).await?;
+        Ok(self.with_second_net(snapshot, state, now))
+    }
+
+    /// Adds the cross certificate that is sent now. One that does not hold is left out: nothing rests on it.
+    fn with_second_net(&self, snapshot: Snapshot, state: &State, now: Timestamp) -> Snapshot {
+        let Some(net) = &self.cross else { return snapshot };
+        let Some((root, kept)) = net.sent(state, now) else { return snapshot };
+        let mut signers = std::iter::once(snapshot.signer()).chain(snapshot.canary_signer());
+        let Some(signer) = signers.find(|signer| signer.root() == root) else { return snapshot };
+        let id = kept.certificate.id();
+        let bundle = snapshot.bundle();
+        match CrossCertificate::verify(kept.certificate, signer, kept.by, bundle, now) {
+            Ok(cross) => snapshot.with_cross(Some(Arc::new(cross))),
+            Err(error) => {
+                net.unfit(root, id, &error.to_string());
+                snapshot
+            }
+        }
     }
 
     /// Adds what a cohort's leaves are signed with. Where this replica has no issuer for that, or may release no such leaf, they

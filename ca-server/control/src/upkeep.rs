@@ -198,6 +198,7 @@ impl Upkeep {
         }
         self.judge_readiness().await;
         self.reach(false).await;
+        self.show_cross().await;
         self.ca.look_at_cohort();
         if let Ok(now) = clock {
             if retry || self.issuers.is_waited_for(&self.driver.state()) {

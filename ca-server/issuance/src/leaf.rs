@@ -40,15 +40,15 @@ impl IssuedLeaf {
         self.lifetime
     }
 
-    /// The issuer's certificate and those above it, without the root.
-    pub fn intermediates(&self) -> &[Certificate] {
-        self.snapshot.signer().chain()
+    /// The issuer's certificate and those above it, without the root; and the cross certificate, while one is sent.
+    pub fn intermediates(&self) -> impl Iterator<Item = &Certificate> {
+        self.snapshot.intermediates()
     }
 
     /// The chain in DER, leaf first, without the root.
     pub fn chain_der(&self) -> Vec<Vec<u8>> {
         std::iter::once(self.der.clone())
-            .chain(self.intermediates().iter().map(|certificate| certificate.der().to_vec()))
+            .chain(self.intermediates().map(|certificate| certificate.der().to_vec()))
             .collect()
     }
 
@@ -65,10 +65,8 @@ impl IssuedLeaf {
     /// The reply that Istio's clients understand: leaf, each intermediate in a string of its own, and all roots together
     /// in one last string. Clients take the last string, and only that, as their trust.
     pub fn istio_chain(&self) -> Vec<String> {
-        let intermediates = self.snapshot.signer().intermediates_pem();
-        let mut strings = Vec::with_capacity(intermediates.len() + 2);
-        strings.push(trust::certificate::pem_block(&self.der));
-        strings.extend_from_slice(intermediates);
+        let mut strings = vec![trust::certificate::pem_block(&self.der)];
+        strings.extend(self.snapshot.intermediates_pem().map(str::to_owned));
         strings.push(self.bundle().pem().to_string());
         strings
     }

@@ -9,6 +9,7 @@
 //!
 //! Not here: who may have which identity (authorization), the network, the bundle's changes. Start at [`issue`].
 
+pub mod cross;
 pub mod issue;
 pub mod leaf;
 pub mod lint;
@@ -25,6 +26,7 @@ extern crate self as issuance;
 #[cfg(test)]
 mod fixture;
 
+pub use cross::{CrossCertificate, CrossError};
 pub use issue::{IssueError, Issuer};
 pub use leaf::IssuedLeaf;
 pub use prepare::PrepareError;

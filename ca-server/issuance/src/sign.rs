@@ -121,7 +121,7 @@ fn verify_as_peer(der: &[u8], snapshot: &Snapshot, now: Timestamp) -> Result<(),
     let leaf =
         Certificate::parse(der).map_err(|source| ChainError::Certificate { index: 0, source })?;
     let mut certificates = vec![leaf];
-    certificates.extend_from_slice(snapshot.signer().chain());
+    certificates.extend(snapshot.intermediates().cloned());
     let chain = Chain::from_certificates(certificates)?;
     for role in [PeerRole::Client, PeerRole::Server] {
         chain.verify_under(snapshot.bundle(), snapshot.signer().root(), now, role)?;

@@ -205,7 +205,7 @@ impl fmt::Debug for Signer {
 }
 
 /// Whether the certificate may sign with `below` other CA certificates between it and the leaf.
-fn may_sign_above(certificate: &Certificate, below: usize) -> bool {
+pub(crate) fn may_sign_above(certificate: &Certificate, below: usize) -> bool {
     let extensions = certificate.extensions();
     let roomy = extensions.basic_constraints.is_some_and(|c| {
         c.ca && c.path_len.is_none_or(|most| u32::try_from(below).is_ok_and(|n| n <= most))
@@ -224,7 +224,7 @@ fn in_trust_domain(certificate: &Certificate, bundle: &Bundle) -> bool {
     certificate.names().uris.iter().all(|uri| !uri.starts_with("spiffe:") || is_own(uri))
 }
 
-fn is_signed_by(below: &Certificate, above: &Certificate) -> bool {
+pub(crate) fn is_signed_by(below: &Certificate, above: &Certificate) -> bool {
     let key_ids_agree =
         match (&below.extensions().authority_key_id, &above.extensions().subject_key_id) {
             (Some(authority), Some(subject)) => authority == subject,

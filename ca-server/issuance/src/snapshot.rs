@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use trust::{Bundle, Cohort, Generation, SpiffeId, Timestamp};
+use trust::{Bundle, Certificate, CertificateId, Cohort, Generation, SpiffeId, Timestamp};
 
+use crate::cross::CrossCertificate;
 use crate::profile::Bounds;
 use crate::signer::Signer;
 
@@ -21,6 +22,8 @@ pub struct Snapshot {
     signer: Arc<Signer>,
     horizon: Timestamp,
     peer_verified: AtomicBool,
+    /// What is sent behind the signer's chain, for those who trust the former root alone.
+    cross: Option<Arc<CrossCertificate>>,
     /// What the leaves of a cohort are signed with, while there is one.
     canary: Option<Box<OfCohort>>,
 }
@@ -53,7 +56,7 @@ impl Snapshot {
             return Err(SignerOutsideBundle);
         }
         let peer_verified = AtomicBool::new(false);
-        Ok(Self { generation, bundle, signer, horizon, peer_verified, canary: None })
+        Ok(Self { generation, bundle, signer, horizon, peer_verified, cross: None, canary: None })
     }
 
     /// Has the leaves of a cohort signed by another signer, until a horizon of its own.
@@ -69,6 +72,42 @@ impl Snapshot {
         let snapshot = Self::new(self.generation, self.bundle.clone(), signer, horizon)?;
         self.canary = Some(Box::new(OfCohort { cohort, snapshot }));
         Ok(self)
+    }
+
+    /// Sends a cross certificate behind the chains of leaves of its root, a cohort's or everybody's.
+    #[must_use]
+    pub fn with_cross(mut self, cross: Option<Arc<CrossCertificate>>) -> Self {
+        if let Some(canary) = &mut self.canary {
+            let root = canary.snapshot.signer.root();
+            canary.snapshot.cross = cross.clone().filter(|cross| cross.root() == root);
+        }
+        let root = self.signer.root();
+        self.cross = cross.filter(|cross| cross.root() == root);
+        self
+    }
+
+    /// The cross certificate that is sent, to a cohort or to everybody.
+    pub fn cross(&self) -> Option<&Arc<CrossCertificate>> {
+        let of_cohort = self.canary.as_ref().and_then(|canary| canary.snapshot.cross.as_ref());
+        self.cross.as_ref().or(of_cohort)
+    }
+
+    /// By its fingerprint.
+    pub fn sent_cross(&self) -> Option<CertificateId> {
+        self.cross().map(|cross| cross.id())
+    }
+
+    /// What is sent behind a leaf: the issuer's certificate, those above it without the root, and the cross certificate if one
+    /// is sent.
+    pub fn intermediates(&self) -> impl Iterator<Item = &Certificate> {
+        let cross = self.cross.iter().map(|cross| cross.certificate());
+        self.signer.chain().iter().chain(cross)
+    }
+
+    /// The same in PEM, one certificate in each string.
+    pub fn intermediates_pem(&self) -> impl Iterator<Item = &str> {
+        let cross = self.cross.iter().map(|cross| cross.pem());
+        self.signer.intermediates_pem().iter().map(String::as_str).chain(cross)
     }
 
     /// The signer of a cohort, while there is one.
@@ -96,9 +135,11 @@ impl Snapshot {
         self.horizon
     }
 
-    /// The time bounds of a leaf.
+    /// The time bounds of a leaf: it outlives nothing that is sent with it.
     pub fn bounds(&self) -> Bounds {
-        Bounds { signer: self.signer.validity(), horizon: self.horizon }
+        let signer = self.signer.validity();
+        let bound = self.cross.as_ref().and_then(|cross| cross.bound(signer));
+        Bounds { signer: bound.unwrap_or(signer), horizon: self.horizon }
     }
 
     /// Whether a TLS verifier has already accepted a leaf of this snapshot.
@@ -178,17 +219,20 @@ impl SnapshotCell {
     }
 
     /// Replaces the present snapshot. Offering the generation that is already served changes nothing, so that a
-    /// repeated effect is harmless.
+    /// repeated effect is harmless; unless another cross certificate goes with it, which no generation counts.
     ///
     /// # Errors
     /// [`SnapshotRefused`] for an older generation.
     pub fn swap(&self, next: Snapshot) -> Result<(), SnapshotRefused> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
-        let (offered, present) = (next.generation, self.present.load().snapshot.generation);
+        let served = self.present.load();
+        let (offered, present) = (next.generation, served.snapshot.generation);
+        let is_news = offered > present || next.sent_cross() != served.snapshot.sent_cross();
+        drop(served);
         if offered < present {
             return Err(SnapshotRefused { offered, present });
         }
-        if offered > present {
+        if is_news {
             let next = Arc::new(Tracked { snapshot: next, dropped: self.changed.clone() });
             let left = self.present.swap(next);
             former.retain(|(_, snapshot)| snapshot.strong_count() > 0);

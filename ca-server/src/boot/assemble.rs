@@ -28,6 +28,7 @@ use control::bundles::{BundleHistory, Kept};
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::compaction::Compaction;
+use control::cross_upkeep::CrossUpkeep;
 use control::evidence::{self, EvidenceReader};
 use control::footing::Footing;
 use control::further_roots::FurtherRoots;
@@ -80,7 +81,14 @@ pub(super) async fn assemble(
         .renewed_every(config.root().issuer_renew_every());
     own_issuer::wait(&mut issuers, &segment, &policy, deps, given.asks(driver)).await?;
     let state = driver.state();
-    let mut snapshots = Snapshots::new(Arc::clone(&core.keys), replica.clone(), segment.clone());
+    // Leaves go on without it.
+    if let Err(error) = core.cross.read().await {
+        tracing::warn!(%error, "cross certificates cannot be read");
+    }
+    let makes_snapshots =
+        || Snapshots::new(Arc::clone(&core.keys), replica.clone(), segment.clone());
+    let rehearsed_with = makes_snapshots();
+    let mut snapshots = makes_snapshots().with_cross(Arc::clone(&core.cross));
     let cell = Arc::new(SnapshotCell::new(snapshots.of(&state, now).await?));
     // Nobody else sets it.
     let _ = core.cell.set(Arc::clone(&cell));
@@ -191,6 +199,7 @@ pub(super) async fn assemble(
         replication,
         store: core.joined.store(),
         rehearsing: Arc::clone(&core.rehearsing),
+        cross: Arc::clone(&core.cross),
     };
     let ca = Arc::new(ca::ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.
@@ -208,6 +217,8 @@ pub(super) async fn assemble(
         front,
     )?;
     let unstarted = Unstarted::new(&served.stop);
+    let crosses = CrossUpkeep { ca: Arc::clone(&ca), snapshots: rehearsed_with }.run();
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(crosses));
     let checks = authority_health::watch(core.authorities.clone(), driver.troubles(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));

@@ -25,6 +25,7 @@ use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::causes::Causes;
 use control::clock::GuardedClock;
+use control::cross_net::CrossNet;
 use control::evidence::EvidenceReader;
 use control::federated::Federated;
 use control::findings::Findings;
@@ -69,6 +70,7 @@ pub(super) struct CaParts {
     pub(super) replication: Arc<Replication>,
     pub(super) store: Arc<dyn SharedStore>,
     pub(super) rehearsing: Arc<Rehearsing>,
+    pub(super) cross: Arc<CrossNet>,
 }
 
 /// Puts a CA together.
@@ -94,6 +96,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         store,
         clusters,
         rehearsing,
+        cross,
         ..
     } = parts;
     let agents = Arc::new(registry.clone());
@@ -141,6 +144,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         probing: Probing::default(),
         handshakes: Default::default(),
         rehearsing,
+        cross,
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
         federated,

@@ -22,11 +22,13 @@ use super::given::Given;
 use super::instances::{self, Opener};
 use super::joined::Joined;
 use super::own_issuer;
+use super::settings;
 use super::store;
 use super::{BootError, HostDeps};
 use crate::config::Config;
 use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
+use control::cross_net::CrossNet;
 use control::metered::{Authorities, AuthorityCalls};
 use control::own_issuer::OwnIssuers;
 use control::rehearsing::Rehearsing;
@@ -58,6 +60,8 @@ pub(super) struct CoreServices {
     pub(super) transition_signer: Arc<TransitionSigner>,
     /// How new roots are rehearsed, once there is something to rehearse with.
     pub(super) rehearsing: Arc<Rehearsing>,
+    /// The second net of rotations.
+    pub(super) cross: Arc<CrossNet>,
 }
 
 /// Opens the shared state, the keys and the authority, and starts the driver over them.
@@ -89,6 +93,8 @@ pub(super) async fn core_services(
         (bundles(config, &store).await?, Arc::<TransitionSigner>::default());
     let openssl = config.rotation().openssl().map(Path::to_owned);
     let rehearsing = Arc::new(Rehearsing::new(config.rotation().rehearse(), openssl));
+    let wanted = config.rotation().cross_sign();
+    let cross = CrossNet::new(wanted, settings::leaves(config), Arc::clone(&store));
     let served = Served {
         rehearsing: Arc::clone(&rehearsing),
         cell: Arc::clone(&cell),
@@ -113,6 +119,7 @@ pub(super) async fn core_services(
         bundles,
         transition_signer,
         rehearsing,
+        cross: Arc::new(cross),
     })
 }
 

@@ -38,8 +38,13 @@ pub(super) fn served_as(config: &Config, connections: usize, documents: ShownAs)
 
 /// What leaves are like.
 pub(super) fn profile(config: &Config) -> Result<LeafProfile, BootError> {
+    LeafProfile::new(leaves(config)).map_err(BootError::Profile)
+}
+
+/// The numbers of that.
+pub(super) fn leaves(config: &Config) -> ProfileSettings {
     let leaf = config.leaf();
-    let settings = ProfileSettings {
+    ProfileSettings {
         ttl_default: leaf.ttl_default(),
         ttl_max: leaf.ttl_max(),
         ttl_min: leaf.ttl_min(),
@@ -48,8 +53,7 @@ pub(super) fn profile(config: &Config) -> Result<LeafProfile, BootError> {
             AboveMax::Cap => IssueAboveMax::Cap,
             AboveMax::Refuse => IssueAboveMax::Refuse,
         },
-    };
-    LeafProfile::new(settings).map_err(BootError::Profile)
+    }
 }
 
 /// What is asked for of standby roots.

@@ -33,6 +33,7 @@ pub struct RotationConfig {
     probe: ProbePolicy,
     rehearse: RehearsalPolicy,
     openssl: Option<PathBuf>,
+    cross_sign: bool,
     schedule: Schedule,
     canary: Option<Cohort>,
     canary_observe: Duration,
@@ -116,6 +117,12 @@ impl RotationConfig {
         self.openssl.as_deref()
     }
 
+    /// Whether the authority of the old root signs the new one too, where it can, and that certificate goes out behind the chains
+    /// of new leaves while the old root drains: whoever trusts the old root alone accepts them. Default false.
+    pub const fn cross_sign(&self) -> bool {
+        self.cross_sign
+    }
+
     /// Section `[rotation.schedule]`: when rotations that nobody asks for may begin.
     pub const fn schedule(&self) -> &Schedule {
         &self.schedule
@@ -177,6 +184,7 @@ pub(super) fn rotation(
         section
             .problem("openssl", "is not an absolute path; write one, such as \"/usr/bin/openssl\"");
     }
+    let cross_sign = section.optional("cross_sign", "true or false").unwrap_or(false);
     let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
     let retry_aborted_after = section.duration("retry_aborted_after", "24h", ["1m", "365d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
@@ -244,6 +252,7 @@ pub(super) fn rotation(
         probe: probe?,
         rehearse: rehearse?,
         openssl,
+        cross_sign,
         schedule: schedule?,
         canary: canary?,
         canary_observe: canary_observe?,

@@ -128,6 +128,9 @@ pub fn explain(rotation: &Rotation) -> String {
     for what in &rotation.rehearsed {
         text.push_str(&format!("\n  before it was published: {what}"));
     }
+    for what in &rotation.second_net {
+        text.push_str(&format!("\n  second net: {what}"));
+    }
     // What a table has no columns for, in the server's words.
     let in_full = |holder: &&Holder| holder.kind == SHARED_ROOT || holder.own_trust;
     for holder in gate.holders.iter().filter(in_full) {
@@ -233,6 +236,7 @@ pub fn json(rotation: &Rotation) -> Value {
         "gate": rotation.gate.as_ref().map(gate_json),
         "troubles": rotation.troubles,
         "rehearsed": rotation.rehearsed,
+        "second_net": rotation.second_net,
         "legal": rotation.legal,
         "canary": rotation.cohort.as_ref().map(cohort::json),
         "done": rotation.done,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use plugin_self_signed::SelfSignedPlugin;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, StageRequest, StageRoots, Ticket,
+    AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, CrossSign, CrossSignRequest,
+    Description, Health, IssuerChain, IssuerRequest, Outcome, PluginError, RootAuthority, RootSet,
+    StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::watch;
 use trust::RootId;
@@ -30,13 +31,36 @@ pub enum AuthorityMode {
 pub struct AuthoritySwitch {
     mode: Arc<watch::Sender<AuthorityMode>>,
     asked: Arc<watch::Sender<u64>>,
+    crossing: Arc<watch::Sender<Crossing>>,
+}
+
+/// What it does when another root is to be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crossing {
+    /// It signs.
+    Works,
+    /// It answers that it is away.
+    Away,
+    /// It signs for longer than it was asked for.
+    Lies,
+    /// It cannot, and never could.
+    Never,
 }
 
 impl AuthoritySwitch {
     /// A switch in a position.
     #[must_use]
     pub fn new(mode: AuthorityMode) -> Self {
-        Self { mode: Arc::new(watch::Sender::new(mode)), asked: Arc::new(watch::Sender::new(0)) }
+        Self {
+            mode: Arc::new(watch::Sender::new(mode)),
+            asked: Arc::new(watch::Sender::new(0)),
+            crossing: Arc::new(watch::Sender::new(Crossing::Works)),
+        }
+    }
+
+    /// Decides what it does when another root is to be signed. `Never` must be said before it is opened.
+    pub fn crosses(&self, crossing: Crossing) {
+        self.crossing.send_replace(crossing);
     }
 
     /// Turns it.
@@ -105,6 +129,32 @@ impl RootAuthority for Switched {
 
     fn staging(&self) -> Option<&dyn StageRoots> {
         self.inner.staging().map(|_| self as &dyn StageRoots)
+    }
+
+    fn cross_signing(&self) -> Option<&dyn CrossSign> {
+        let can = *self.switch.crossing.borrow() != Crossing::Never;
+        self.inner.cross_signing().filter(|_| can).map(|_| self as &dyn CrossSign)
+    }
+}
+
+#[async_trait]
+impl CrossSign for Switched {
+    async fn cross_sign(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        let (crossing, mut request) = (*self.switch.crossing.borrow(), request.clone());
+        match crossing {
+            Crossing::Away => {
+                return Err(PluginError::AuthorityDown { detail: "it is switched off".to_owned() });
+            }
+            Crossing::Lies => request.ttl *= 2,
+            Crossing::Works | Crossing::Never => {}
+        }
+        self.switch.pass().await?;
+        let gone = || PluginError::Permanent { detail: "it signs no other root".to_owned() };
+        self.inner.cross_signing().ok_or_else(gone)?.cross_sign(context, &request).await
     }
 }
 

@@ -11,6 +11,7 @@ mod listeners;
 mod own_trust;
 mod renewed;
 mod restart;
+mod second_net;
 mod traffic;
 
 use integration_tests::mesh::{Envoy, MeshCa, Route, TestAgent};

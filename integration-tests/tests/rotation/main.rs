@@ -9,6 +9,7 @@ mod live;
 mod operator;
 mod renewed;
 mod scheduled;
+mod second_net;
 mod trouble;
 mod unable;
 mod weakened;

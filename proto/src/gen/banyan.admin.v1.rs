@@ -845,6 +845,9 @@ pub struct Rotation {
     /// What was rehearsed of the root that comes before it was published, and what was not, one sentence each.
     #[prost(string, repeated, tag = "30")]
     pub rehearsed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What there is of the second net, where rotation.cross_sign asks for one, one sentence each.
+    #[prost(string, repeated, tag = "53")]
+    pub second_net: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Why it began, of the one that is under way or else of the last: "expiry", "configuration", "age", "schedule", "authority", "upstream" or
     /// "operator". Empty if there was none, and from former releases.
     #[prost(string, tag = "45")]

@@ -19,12 +19,14 @@ use control::forecast::{LiveLeaves, Outlook};
 
 /// Where it stands.
 pub(crate) fn rotation(explained: Explanation) -> RotationMessage {
-    let Explanation { state, trust, leaves, troubles, legal, gate, rehearsed, cohort } = explained;
+    let Explanation { state, trust, leaves, troubles, legal, gate, .. } = explained;
+    let Explanation { rehearsed, second_net, cohort, .. } = explained;
     RotationMessage {
         trust: Some(Progress { done: trust.done, total: trust.total }),
         leaves: Some(Progress { done: leaves.done, total: leaves.total }),
         troubles,
         rehearsed,
+        second_net,
         legal: legal.iter().map(Verb::name).map(str::to_owned).collect(),
         gate: gate.map(gate_message),
         cohort: cohort.map(cohort_message),

@@ -33,6 +33,8 @@ pub struct Explanation {
     pub gate: Option<GateView>,
     /// What was rehearsed of the root that comes, and what was not.
     pub rehearsed: Vec<String>,
+    /// What there is of the second net, where it is wanted.
+    pub second_net: Vec<String>,
     /// Its canary, if it has one.
     pub cohort: Option<CohortView>,
 }

@@ -73,7 +73,8 @@ pub async fn look(ca: &Ca) -> Explanation {
     let rehearsed = rehearsing::of_next(&state);
     let seen = evidence.ok().and_then(|evidence| Some((evidence.cohort?, evidence.uptime)));
     let cohort = canary::view(&state, seen, &ca.policy);
-    Explanation { state, trust, leaves, troubles, legal, gate, rehearsed, cohort }
+    let second_net = ca.cross.said(&state, ca.clock.now(), ca.cell.load().sent_cross());
+    Explanation { state, trust, leaves, troubles, legal, gate, rehearsed, second_net, cohort }
 }
 
 /// What a refused activation says beyond the machine's words: whom the gate waits for. As many are named as fit, each in full.
