@@ -15,3 +15,4 @@ pub mod rotation;
 pub mod signals;
 pub mod terminal;
 pub mod tls_channel;
+mod told;

@@ -125,12 +125,7 @@ pub fn explain(rotation: &Rotation) -> String {
     if !gate.rests_on.is_empty() {
         text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
     }
-    for what in &rotation.rehearsed {
-        text.push_str(&format!("\n  before it was published: {what}"));
-    }
-    for what in &rotation.second_net {
-        text.push_str(&format!("\n  second net: {what}"));
-    }
+    text.push_str(&crate::told::of_new_root(rotation));
     // What a table has no columns for, in the server's words.
     let in_full = |holder: &&Holder| holder.kind == SHARED_ROOT || holder.own_trust;
     for holder in gate.holders.iter().filter(in_full) {

@@ -194,12 +194,9 @@ impl CrossSign for Model {
         if self.misbehavior == Misbehavior::ShortensToTheRoot {
             ttl = ttl.min(root.certificate().validity().not_after().since(NOW));
         }
+        let (keys, certificate) = (self.keys.as_ref(), root.certificate());
         let signer = CrossSigner {
-            signer: CaSigner {
-                keys: self.keys.as_ref(),
-                key_id: &key_id,
-                certificate: root.certificate(),
-            },
+            signer: CaSigner { keys, key_id: &key_id, certificate },
             root: &root,
             trust_domain: &TrustDomain::parse("example.org").expect("domain"),
             now: NOW,
