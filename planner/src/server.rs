@@ -13,7 +13,8 @@ use control::probing::ProbePolicy;
 use control::reissue::{Agents, Reissue};
 use control::replication::Replication;
 use control::upkeep::horizon_due;
-use futures::future::join_all;
+use futures::future::maybe_done;
+use futures::poll;
 use issuance::profile::{AboveMax, Bounds};
 use issuance::{LeafProfile, ProfileSettings};
 use ledger::{Ledger, OpenOptions, Row, RowKind, Settings, Word, WritesOn};
@@ -259,10 +260,16 @@ impl Server {
             };
             let Row { serial, not_after, .. } = row;
             issued.push(Some(Issued { serial, not_after }));
-            intents.push(self.ledger.intend(row));
+            let mut intent = Box::pin(maybe_done(self.ledger.intend(row)));
+            // The row is in the ledger's counts from the first poll on, so none is written on a snapshot that was sealed meanwhile;
+            // and all of them wait for few writes.
+            let _ = poll!(&mut intent);
+            intents.push(intent);
         }
-        // Each row is in the ledger's counts from the first poll on, so none is written on a snapshot that was sealed meanwhile.
-        for intent in join_all(intents).await {
+        for mut intent in intents {
+            intent.as_mut().await;
+            let intent = intent.as_mut().take_output();
+            let intent = intent.ok_or_else(|| PlanError::broken("an intent without an end"))?;
             let intent = intent.map_err(PlanError::broken)?;
             let serial = intent.spend().serial;
             self.ledger.issued(serial, certificate(serial)).await.map_err(PlanError::broken)?;

@@ -251,8 +251,12 @@ impl Counts {
     /// Takes the place of what was known of a row.
     pub(crate) fn replace(&mut self, number: Number, old: &LiveRow, new: &LiveRow) {
         if old.counts() && new.counts() {
-            self.remove_standing(number, old);
-            self.add_standing(number, new);
+            let (before, after) = (self.standing(old), self.standing(new));
+            // That a leaf was signed moves no row, nor does a piece of evidence that says what was known.
+            if before != after {
+                self.remove_from(number, old, &before);
+                self.add_to(number, new, after);
+            }
         } else {
             self.remove(number, old);
             self.add(number, new);
@@ -319,7 +323,11 @@ impl Counts {
     }
 
     fn add_standing(&mut self, number: Number, live: &LiveRow) {
-        let (standing, place) = (self.standing(live), (live.row.not_after, number));
+        self.add_to(number, live, self.standing(live));
+    }
+
+    fn add_to(&mut self, number: Number, live: &LiveRow, standing: Standing) {
+        let place = (live.row.not_after, number);
         self.groups.add(standing, place);
         if standing.own_trust {
             self.own_trust.entry(live.row.identity.clone()).or_default().add(standing, place);

@@ -42,7 +42,7 @@ impl Ledger {
         certificate: CertificateId,
     ) -> Result<(), LedgerError> {
         let decide = |index: &Index| {
-            index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
+            index.not_after(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
             Ok(Change { certificate: Some(certificate), ..Change::default() })
         };
         match self.change(serial, Record::Issued { serial, certificate }, decide).await {

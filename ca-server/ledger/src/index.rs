@@ -112,7 +112,9 @@ impl Index {
     pub(crate) fn forget(&mut self, serial: &Serial) {
         if let Some((number, live)) = self.rows.remove(serial) {
             self.counts.remove(number, &live);
-            self.ended.remove(&(live.row.not_after, number));
+            if !live.counts() {
+                self.ended.remove(&(live.row.not_after, number));
+            }
         }
     }
 
@@ -126,9 +128,10 @@ impl Index {
         }
         self.counts.replace(number, &live, &joined);
         let place = (joined.row.not_after, number);
-        match joined.counts() {
-            true => _ = self.ended.remove(&place),
-            false => _ = self.ended.insert(place),
+        match (live.counts(), joined.counts()) {
+            (true, false) => _ = self.ended.insert(place),
+            (false, true) => _ = self.ended.remove(&place),
+            (true, true) | (false, false) => {}
         }
         self.rows.update(number, &joined);
         true

@@ -4,7 +4,7 @@
 //! a table of whole rows would be half empty. What many rows have in common is kept once: identity, agent, root, issuer, birth and
 //! kind as the first of them, and what is known of them in a pool. Rows come out as [`LiveRow`]s made on the spot.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub(crate) struct Rows {
     free: Vec<Number>,
     by_serial: HashTable<Number>,
     hasher: RandomState,
-    /// What rows have in common, and how many have it.
-    common: HashMap<Common, u32>,
+    /// What rows have in common.
+    common: Pool<Common>,
     /// What is known of rows.
     known: Pool<Known>,
     /// The few rows that an operator said something of.
@@ -45,7 +45,8 @@ struct Slot {
     serial: Serial,
     spki: SpkiHash,
     not_after: Timestamp,
-    common: Common,
+    /// The number in its pool of what it has in common with others.
+    common: u32,
     /// Of the signed certificate, if it is known.
     certificate: [u8; 32],
     /// When the newest piece of evidence came.
@@ -85,7 +86,7 @@ impl Rows {
 
     /// The row that is there.
     pub(crate) fn at(&self, number: Number) -> Option<LiveRow> {
-        self.slot(number).map(|slot| self.live(slot))
+        self.slot(number).and_then(|slot| self.live(slot))
     }
 
     /// The rows that an operator said something of.
@@ -105,12 +106,11 @@ impl Rows {
 
     /// Puts a row in whose serial is not there yet; answers where.
     pub(crate) fn insert(&mut self, live: &LiveRow) -> Number {
-        let common = self.in_common(&live.row);
         let slot = Slot {
             serial: live.row.serial,
             spki: live.row.spki,
             not_after: live.row.not_after,
-            common,
+            common: self.common.take(Common(Arc::clone(&live.row))),
             certificate: bytes(live.certificate),
             at: live.evidence.at,
             known: self.known.take(Known::of(live)),
@@ -143,35 +143,23 @@ impl Rows {
         let is_it = |number: &u32| look(slots, *number).is_some_and(|slot| slot.serial == *serial);
         let (number, _) = self.by_serial.find_entry(hash, is_it).ok()?.remove();
         let slot = place(&mut self.slots, number)?.take()?;
-        let live = self.live(&slot);
+        let live = self.live(&slot)?;
         self.free.push(number);
         self.said.remove(&number);
         self.known.give_back(slot.known);
-        if let Some(rows) = self.common.get_mut(&slot.common) {
-            *rows = rows.saturating_sub(1);
-            if *rows == 0 {
-                self.common.remove(&slot.common);
-            }
-        }
+        self.common.give_back(slot.common);
         Some((number, live))
     }
 
     /// All rows, each with where it is.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (Number, LiveRow)> {
         let slots = self.slots.iter().flatten().enumerate();
-        slots.filter_map(|(at, slot)| Some((Number::try_from(at).ok()?, self.live(slot.as_ref()?))))
+        slots.filter_map(|(at, slot)| Some((Number::try_from(at).ok()?, self.live(slot.as_ref()?)?)))
     }
 
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = LiveRow> {
-        self.slots.iter().flatten().flatten().map(|slot| self.live(slot))
-    }
-
-    fn in_common(&mut self, row: &Arc<Row>) -> Common {
-        let wanted = Common(Arc::clone(row));
-        let common = self.common.get_key_value(&wanted).map_or(wanted, |(known, _)| known.clone());
-        *self.common.entry(common.clone()).or_default() += 1;
-        common
+        self.slots.iter().flatten().flatten().filter_map(|slot| self.live(slot))
     }
 
     /// Where a row is.
@@ -180,21 +168,15 @@ impl Rows {
         self.by_serial.find(self.hasher.hash_one(serial), is_it).copied()
     }
 
-    fn live(&self, slot: &Slot) -> LiveRow {
+    /// `None` is never: a slot has its places in the pools for as long as it is taken.
+    fn live(&self, slot: &Slot) -> Option<LiveRow> {
         let Slot { serial, spki, not_after, common, certificate, at, known } = slot;
-        let row =
-            Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
-        let known = self.known.get(*known).unwrap_or(Known {
-            applied: Applied::default(),
-            probe: Probe::default(),
-            ended: None,
-            forgotten: Forgotten::default(),
-            is_issued: false,
-        });
+        let (Common(row), known) = (self.common.get(*common)?, *self.known.get(*known)?);
+        let row = Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(row) };
         let certificate = CertificateId::from_bytes(certificate).filter(|_| known.is_issued);
         let evidence = Evidence { applied: known.applied, at: *at, probe: known.probe };
         let (row, Known { ended, forgotten, .. }) = (Arc::new(row), known);
-        LiveRow { row, certificate, evidence, ended, forgotten }
+        Some(LiveRow { row, certificate, evidence, ended, forgotten })
     }
 
     fn slot(&self, number: Number) -> Option<&Slot> {
