@@ -145,7 +145,7 @@ pub fn converged_gate(
     let deadline = phase.gives_up_at(policy);
     let mut judge = Judge::of(evidence, policy, Some(deadline));
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
-    if evidence.at <= deadline {
+    if evidence.at < deadline {
         judge.trust(state, phase.bundle.generation);
     }
     let latest = judge.latest().map_or(deadline, |latest| latest.min(deadline));

@@ -247,11 +247,11 @@ fn the_last_gate_names_who_lags_and_gives_up_at_its_deadline() {
     }
     assert!(gate(&state, &words, &policy()).unwrap().holds.iter().all(|hold| hold.way().is_none()));
     Script::from(state)
+        .at(1_159 + 3_600)
+        .nothing_new(reported(lags(1_159 + 3_600)))
         .at(1_160 + 3_600)
-        .nothing_new(reported(lags(1_160 + 3_600)))
-        .at(1_161 + 3_600)
         .then(
-            reported(lags(1_161 + 3_600)),
+            reported(lags(1_160 + 3_600)),
             "g22 b3 steady | A retired key-a until 2000, B active key-b until 2200 | s1 sealed@19 \
              2200 | -",
         );

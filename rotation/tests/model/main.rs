@@ -15,6 +15,7 @@
 )]
 
 mod agents;
+mod deadlines;
 mod distrust;
 mod entities;
 mod evidence;

@@ -86,7 +86,7 @@ impl World {
 }
 
 /// Bundle or signer are in force and the segment is sealed: no request without a row is older than the change.
-fn in_force(world: &World, setting: &Setting) -> Option<World> {
+pub(crate) fn in_force(world: &World, setting: &Setting) -> Option<World> {
     let since = match &world.record.phase {
         Phase::Distributing(phase) => phase.bundle.generation,
         Phase::Canary(phase) => phase.bundle.generation,
@@ -143,7 +143,7 @@ pub(crate) fn raise(world: &mut World, setting: &Setting) {
 }
 
 /// The driver tells the machine what the ledger says; while the clock is off it has nothing to say.
-fn judged(world: &World, setting: &Setting) -> Option<World> {
+pub(crate) fn judged(world: &World, setting: &Setting) -> Option<World> {
     if world.is_off(setting) && setting.without != Without::ClockFence {
         return None;
     }

@@ -53,13 +53,22 @@ pub(crate) struct Space {
     /// Most moves from the start that the walk was away.
     pub(crate) depth: usize,
     pub(crate) phases: [usize; 5],
-    /// The first failing handshake that was met.
+    /// What failed first.
     pub(crate) failure: Option<String>,
 }
 
 /// Walks everything, depth first, and remembers of each world only 64 bits: with 100 million worlds two of them share
 /// these by chance once in 3,700 such walks.
 pub(crate) fn exhaust(setting: &Setting, most: usize) -> Space {
+    visit(setting, most, |world| world.failing(setting))
+}
+
+/// The same, for whatever may fail in a world.
+pub(crate) fn visit(
+    setting: &Setting,
+    most: usize,
+    mut fails: impl FnMut(&World) -> Option<String>,
+) -> Space {
     let first = World::start(setting);
     let mut seen: HashSet<u64, Fingerprints> = HashSet::from_iter([fingerprint(&first)]);
     let mut stack = vec![vec![first]];
@@ -73,7 +82,7 @@ pub(crate) fn exhaust(setting: &Setting, most: usize) -> Space {
         space.depth = space.depth.max(stack.len());
         space.phases[phase(&world)] += 1;
         assert!(space.worlds <= most, "more than {most} worlds: {setting:?}");
-        if let Some(failing) = world.failing(setting) {
+        if let Some(failing) = fails(&world) {
             space.failure = Some(failing);
             return space;
         }
