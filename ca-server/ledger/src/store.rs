@@ -154,7 +154,8 @@ impl Rows {
     /// All rows, each with where it is.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (Number, LiveRow)> {
         let slots = self.slots.iter().flatten().enumerate();
-        slots.filter_map(|(at, slot)| Some((Number::try_from(at).ok()?, self.live(slot.as_ref()?)?)))
+        slots
+            .filter_map(|(at, slot)| Some((Number::try_from(at).ok()?, self.live(slot.as_ref()?)?)))
     }
 
     #[cfg(test)]
