@@ -13,8 +13,7 @@ use control::probing::ProbePolicy;
 use control::reissue::{Agents, Reissue};
 use control::replication::Replication;
 use control::upkeep::horizon_due;
-use futures::future::maybe_done;
-use futures::poll;
+use futures::{future::maybe_done, poll};
 use issuance::profile::{AboveMax, Bounds};
 use issuance::{LeafProfile, ProfileSettings};
 use ledger::{Ledger, OpenOptions, Row, RowKind, Settings, Word, WritesOn};
@@ -268,9 +267,9 @@ impl Server {
         }
         for mut intent in intents {
             intent.as_mut().await;
-            let intent = intent.as_mut().take_output();
-            let intent = intent.ok_or_else(|| PlanError::broken("an intent without an end"))?;
-            let intent = intent.map_err(PlanError::broken)?;
+            let ended = intent.as_mut().take_output();
+            let ended = ended.ok_or_else(|| PlanError::broken("an intent without an end"))?;
+            let intent = ended.map_err(PlanError::broken)?;
             let serial = intent.spend().serial;
             self.ledger.issued(serial, certificate(serial)).await.map_err(PlanError::broken)?;
         }
