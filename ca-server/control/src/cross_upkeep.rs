@@ -88,9 +88,12 @@ impl CrossUpkeep {
                 LOOK_EVERY
             }
             Err(why) => {
-                net.told(Some(missing(net.kept(&pair).as_ref(), pair, &why)));
                 let attempts = failing.as_ref().filter(|failed| failed.pair == pair);
                 let attempts = attempts.map_or(0, |failed| failed.attempts);
+                // Several servers ask at once, and one of them may be told to come again: that is no trouble.
+                if attempts > 0 {
+                    net.told(Some(missing(net.kept(&pair).as_ref(), pair, &why)));
+                }
                 let pause = PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(PAUSE_MAX);
                 let (attempts, again) = (attempts.saturating_add(1), uptime.saturating_add(pause));
                 *failing = Some(Failing { pair, attempts, again });

@@ -35,6 +35,8 @@ pub struct Plan {
     pub store: String,
     /// Files that it names, beside each configuration.
     pub store_files: Vec<(String, String)>,
+    /// Further lines of the section on rotations.
+    pub rotation: String,
     /// The network that all is in, if it is one of its own.
     pub net: Option<Net>,
 }
@@ -87,9 +89,10 @@ pub(super) async fn seat(
          [listen]\ngrpc = \"{grpc}\"\nplain = \"{plain}\"\nadmin_socket = \"admin.sock\"\n\
          dns_names = [\"localhost\"]\nip_addresses = [\"{}\"]\n\
          [leaf]\nttl_default = \"12s\"\nttl_max = \"12s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
-         [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n{}",
+         [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n{}{}",
         LEASE.as_secs(),
         grpc.ip(),
+        plan.rotation,
         TokenIssuer::SECTION
     );
     fs::write(home.join("banyan.toml"), config)?;

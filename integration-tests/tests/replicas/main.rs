@@ -15,6 +15,7 @@ mod names;
 mod partitions;
 mod pause;
 mod restore;
+mod second_net;
 mod store;
 mod upgrade;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         leaving::a_server_that_drains_sends_its_agents_elsewhere_stops_in_order_and_holds_nothing,
         emergency::who_is_banned_and_what_is_revoked_at_one_server_is_so_at_each,
         emergency::a_stolen_root_goes_at_each_server_and_nobody_behind_an_agent_notices,
+        second_net::each_server_sends_the_same_cross_certificate_also_one_that_was_killed,
         leaving::a_dead_server_that_is_removed_is_waited_for_no_more_and_a_live_one_is_removed_by_force_alone,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -94,6 +96,7 @@ fn plan(name: &'static str) -> Plan {
         etcd: stores_peers::Setup::plain(),
         store: String::new(),
         store_files: Vec::new(),
+        rotation: String::new(),
         net: None::<Net>,
     }
 }

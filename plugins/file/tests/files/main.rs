@@ -1,6 +1,7 @@
 //! The plugin over real files: both layouts, kinds of keys, swaps, half-written files, links flipped as kubelet does it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod crossing;
 mod further;
 
 use std::fs;
