@@ -25,6 +25,8 @@ pub(crate) struct Evidence {
     pub(crate) counted: BTreeMap<SpiffeId, Counted>,
     /// Where holders listen. No evidence either.
     pub(crate) listeners: Vec<wire::Listener>,
+    /// The number of the revocation lists that the holders of each leaf have. It opens no gate.
+    pub(crate) lists: BTreeMap<Serial, u64>,
     /// Serials whose keys are gone.
     pub(crate) released: BTreeSet<Serial>,
     /// What is refused now: by the holder of a leaf, or by this agent.

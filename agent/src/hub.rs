@@ -10,6 +10,7 @@
 mod command;
 mod doubts;
 mod foreign;
+mod lists;
 mod pushes;
 mod report;
 mod revoked;

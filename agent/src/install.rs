@@ -52,6 +52,12 @@ pub(crate) struct TrustSubscription {
     pub(crate) refused: Option<TrustView>,
     /// What the last push carried of other trust domains; only of a secret that has all of them.
     pub(crate) others: Option<RootId>,
+    /// The number of the revocation lists that the holder surely has; 0 for none.
+    pub(crate) lists: u64,
+    /// The same of what was pushed and not answered yet.
+    pub(crate) lists_in_flight: u64,
+    /// Lists that the holder refused; it gets the roots without them.
+    pub(crate) lists_refused: Option<u64>,
     /// Whether something can be pushed now: there is a stream, and it waits for nothing.
     pub(crate) ready: bool,
 }
@@ -189,6 +195,7 @@ impl TrustSubscription {
             applied.roots = roots;
         }
         self.in_flight = None;
+        self.lists = 0;
         self.ready = false;
     }
 
@@ -197,12 +204,18 @@ impl TrustSubscription {
         if let Some(view) = self.in_flight.take() {
             self.applied = Some(view);
             self.refused = None;
+            self.lists = self.lists_in_flight;
         }
     }
 
     /// The holder refused what was in flight, and keeps what it has.
     pub(crate) fn refuse(&mut self) {
-        self.refused = self.in_flight.take();
+        let refused = self.in_flight.take();
+        match self.lists_in_flight {
+            0 => self.refused = refused,
+            // Perhaps it was the lists: the roots are what matters, so they are tried without.
+            number => self.lists_refused = Some(number),
+        }
     }
 }
 

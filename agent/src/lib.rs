@@ -14,6 +14,7 @@
 //! | the order in which a holder gets trust and leaves; pure | `install` |
 //! | whether proxies can verify the root that shall sign | `probe`, `probed` |
 //! | what its Envoys count of handshakes | `envoy_admin`, `counted` |
+//! | revocation lists, and when holders do without | `lists` |
 //! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
 //! | which Pod of the node a caller runs in, of an agent of a node | `pods`, `node` |
@@ -41,6 +42,7 @@ mod in_flight;
 mod install;
 mod key;
 mod leaf;
+mod lists;
 mod local;
 mod member;
 mod node;

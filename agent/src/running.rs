@@ -285,6 +285,7 @@ fn spawn(
         config: Arc::clone(&config),
         clock: Arc::clone(&deps.clock),
         randomness: Arc::clone(&deps.randomness),
+        disk: Arc::clone(&deps.disk),
         processes,
         store: state.store,
         foreign: state.foreign,

@@ -133,6 +133,10 @@ pub(crate) enum Condition {
     CountersUnread,
     /// An Envoy has no listener that can be probed.
     ListenersNotFound,
+    /// Holders do without revocation lists, though there are or were some.
+    WithoutLists,
+    /// The file for them cannot be written.
+    ListsNotWritten,
 }
 
 impl Condition {
@@ -152,6 +156,8 @@ impl Condition {
             Self::PodsUnknown => "Pods not known",
             Self::CountersUnread => "counters of Envoy not read",
             Self::ListenersNotFound => "no listener to be probed",
+            Self::WithoutLists => "without revocation lists",
+            Self::ListsNotWritten => "revocation lists not written",
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::first_contact::{self, FirstContactError};
 use crate::foreign;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
+use crate::lists;
 use crate::probed::{self, Wanted};
 use crate::status::Condition;
 use line::{Line, UP_MAX, hello};
@@ -441,29 +442,24 @@ impl Uplink {
             }
             Down::Foreign(said) => {
                 let offered = foreign::from_wire(&self.config.trust_domain, &said);
-                let _ = self.hub.send(Command::Foreign(offered)).await;
-                Order::GoOn
+                self.tell(Command::Foreign(offered)).await
             }
             Down::Reissue(hint) => {
                 let serials =
                     hint.serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
                 let spread = Duration::from_millis(hint.spread_ms);
-                let _ = self.hub.send(Command::Reissue { serials, spread }).await;
-                Order::GoOn
+                self.tell(Command::Reissue { serials, spread }).await
             }
             Down::Doubt(doubt) => {
                 let rows = said::rows(&doubt.rows);
-                let _ = self.hub.send(Command::Doubt { rows, last: doubt.last }).await;
-                Order::GoOn
+                self.tell(Command::Doubt { rows, last: doubt.last }).await
             }
             Down::Probe(said) => {
                 probed::heard(&said, &self.probes);
                 Order::GoOn
             }
-            Down::Revoke(revoked) => {
-                let _ = self.hub.send(Command::Revoke(said::rows(&revoked.rows))).await;
-                Order::GoOn
-            }
+            Down::Revoke(revoked) => self.tell(Command::Revoke(said::rows(&revoked.rows))).await,
+            Down::Lists(said) => self.tell(Command::Lists(lists::from_wire(said))).await,
             Down::Drain(drain) => self.drained(&drain),
             Down::Ban(ban) => {
                 let reason: String = ban.reason.chars().take(256).collect();
@@ -471,6 +467,12 @@ impl Uplink {
                 Order::End(End::Wait(self.banned_wait()))
             }
         }
+    }
+
+    async fn tell(&self, command: Command) -> Order {
+        // At shutdown nobody hears it any more.
+        let _ = self.hub.send(command).await;
+        Order::GoOn
     }
 
     fn drained(&self, drain: &wire::Drain) -> Order {

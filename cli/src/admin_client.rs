@@ -8,6 +8,7 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::ban_service_client::BanServiceClient;
+use proto::banyan::admin::v1::crl_service_client::CrlServiceClient;
 use proto::banyan::admin::v1::federation_service_client::FederationServiceClient;
 use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::replica_service_client::ReplicaServiceClient;
@@ -22,6 +23,9 @@ use crate::args::AdminTarget;
 use crate::config_file;
 
 mod mtls;
+
+/// Bytes of an answer with revocation lists.
+const LISTS_BYTES_MAX: usize = 16 << 20;
 
 /// Connects to the server that the user named, or to the socket of `banyan.toml` in this directory or in `/etc/banyan`.
 ///
@@ -71,6 +75,15 @@ pub async fn federations(
 /// As [`connect`].
 pub async fn bans(target: &AdminTarget) -> Result<BanServiceClient<Channel>, Failure> {
     Ok(BanServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for revocation lists.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn crls(target: &AdminTarget) -> Result<CrlServiceClient<Channel>, Failure> {
+    // A list of each issuer, all of its entries among them.
+    Ok(CrlServiceClient::new(open(target).await?).max_decoding_message_size(LISTS_BYTES_MAX))
 }
 
 /// As [`connect`], for waivers.

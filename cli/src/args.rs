@@ -11,6 +11,7 @@ mod authority;
 mod ban;
 mod ceremony;
 mod clock;
+mod crl;
 mod downstream;
 mod federation;
 mod issue;
@@ -38,6 +39,7 @@ pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ban::{BanAction, BanOptions, Whom};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
+pub use crl::{CrlAction, CrlOptions};
 pub use downstream::{DownstreamAction, DownstreamOptions};
 pub use federation::{FederationAction, FederationAddOptions, FederationOptions};
 pub use issue::IssueOptions;
@@ -112,6 +114,8 @@ pub enum Verb {
     RelyingParty(RelyingPartyOptions),
     /// Let agents, identities and keys get no certificate any more
     Ban(BanOptions),
+    /// Show the revocation lists that agents give to their holders, and who has them
+    Crl(CrlOptions),
     /// Say for a time whose trust a rotation does not wait for
     Waiver(WaiverOptions),
     /// Believe members of other trust domains by their own bundles

@@ -73,6 +73,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Simulate(options) => verbs::simulate::run(&options).await,
         Verb::RelyingParty(options) => verbs::relying_party::run(&options).await,
         Verb::Ban(options) => verbs::ban::run(&options).await,
+        Verb::Crl(options) => verbs::crl::run(&options).await,
         Verb::Waiver(options) => verbs::waiver::run(&options).await,
         Verb::Federation(options) => verbs::federation::run(&options).await,
         Verb::Downstream(options) => verbs::downstream::run(&options).await,

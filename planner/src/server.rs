@@ -426,6 +426,7 @@ fn profile(question: &Question) -> Result<LeafProfile, PlanError> {
         ttl_min: question.policy.leaf_lifetime_min,
         backdate: Duration::ZERO,
         above_max: AboveMax::Cap,
+        revocation_lists: false,
     };
     LeafProfile::new(settings).map_err(|problems| {
         let said: Vec<_> = problems.iter().map(ToString::to_string).collect();

@@ -175,6 +175,7 @@ mod tests {
             banyan::admin::v1::agent_admin_service_server::SERVICE_NAME,
             banyan::admin::v1::authority_service_server::SERVICE_NAME,
             banyan::admin::v1::ban_service_server::SERVICE_NAME,
+            banyan::admin::v1::crl_service_server::SERVICE_NAME,
             banyan::admin::v1::federation_service_server::SERVICE_NAME,
             banyan::admin::v1::leaf_service_server::SERVICE_NAME,
             banyan::admin::v1::replica_service_server::SERVICE_NAME,

@@ -265,8 +265,17 @@ impl Eq for Certificate {}
 
 /// One `CERTIFICATE` PEM block of these bytes, with a line feed at its end.
 pub fn pem_block(der: &[u8]) -> String {
+    block("CERTIFICATE", der)
+}
+
+/// One `X509 CRL` PEM block of these bytes, with a line feed at its end.
+pub fn crl_pem_block(der: &[u8]) -> String {
+    block("X509 CRL", der)
+}
+
+fn block(label: &str, der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config)
+    pem::encode_config(&pem::Pem::new(label, der), config)
 }
 
 fn extensions(parsed: &X509Certificate<'_>) -> Result<(Names, Extensions), CertificateError> {

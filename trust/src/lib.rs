@@ -23,6 +23,7 @@ mod manual_clock;
 pub mod plain;
 pub mod randomness;
 pub mod renewal;
+mod revocation_list;
 pub mod root;
 #[cfg(any(test, feature = "testing"))]
 mod seeded_randomness;
@@ -43,6 +44,7 @@ pub use key::{KeyKind, PublicKey, SignatureAlgorithm};
 #[cfg(any(test, feature = "testing"))]
 pub use manual_clock::ManualClock;
 pub use randomness::Randomness;
+pub use revocation_list::{RevocationList, RevocationListError};
 pub use root::{Root, RootError};
 #[cfg(any(test, feature = "testing"))]
 pub use seeded_randomness::SeededRandomness;

@@ -32,6 +32,7 @@ pub(super) struct File {
     jwt_file: Option<PathBuf>,
     trust_bundle: Option<PathBuf>,
     probe_patience: Option<String>,
+    crl_file: Option<PathBuf>,
     #[serde(default)]
     leaf: Leaf,
     #[serde(default)]
@@ -113,6 +114,9 @@ impl File {
         if self.socket.as_os_str().len() > SOCKET_PATH_MAX {
             problems.push(format!("socket: the path is longer than {SOCKET_PATH_MAX} bytes"));
         }
+        if let Some(file) = &self.crl_file {
+            absolute("crl_file", file, &mut problems);
+        }
         let socket_mode = mode(&self.socket_mode, &mut problems);
         let attestation = self.attestation(&mut problems);
         let leaf_ttl =
@@ -148,6 +152,7 @@ impl File {
                 trust_bundle: self.trust_bundle,
                 leaf_ttl,
                 probe_patience,
+                crl_file: self.crl_file,
                 workloads,
                 node,
                 limits,

@@ -160,6 +160,8 @@ pub struct AgentConfig {
     pub(crate) leaf_ttl: Option<Duration>,
     /// How long a listener that tells nothing is waited for.
     pub(crate) probe_patience: Duration,
+    /// Where the revocation lists are written in PEM, for who reads a file; empty while there are none.
+    pub(crate) crl_file: Option<PathBuf>,
     pub(crate) workloads: Vec<WorkloadConfig>,
     /// Of an agent of a node; then there are no workloads.
     pub(crate) node: Option<NodeConfig>,

@@ -11,6 +11,7 @@ use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
 use crate::counted::Counted;
 use crate::foreign::{Bundles, ForeignRefused};
+use crate::lists::{ListsRefused, Word};
 use crate::pods::KnownPod;
 use crate::probed::{Found, Seen};
 use crate::process::ProcessId;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Counted(BTreeMap<SpiffeId, Counted>),
     /// Leaves that no holder shall have any more, each until it is over.
     Revoke(Vec<(Serial, Timestamp)>),
+    /// What the CA says of revocation lists.
+    Lists(Result<Word, ListsRefused>),
     /// The agent ends in order.
     Farewell { reply: oneshot::Sender<()> },
 }

@@ -12,6 +12,7 @@ use super::workload::Workload;
 use crate::bundle_store;
 use crate::holders::Holder;
 use crate::install::{HeldLeaf, Push, SubscriptionId, Taking, Target, TrustView, plan};
+use crate::lists::Lists;
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
 
@@ -71,7 +72,8 @@ impl Hub {
             let others = self.other_domains(holder, &bundle);
             let own = plan(&holder.installed, &target).into_iter().map(Order::Own);
             let taken = self.to_take_away(holder).into_iter().map(Order::Nobody);
-            for order in own.chain(others).chain(taken) {
+            let lists = self.new_lists(holder, &known).into_iter().map(Order::Own);
+            for order in own.chain(others).chain(taken).chain(lists) {
                 let subscription = holder.subscriptions.get(&order.subscription());
                 let Some(stream) = subscription.and_then(|subscription| subscription.stream) else {
                     continue;
@@ -128,6 +130,10 @@ impl Hub {
     fn dispatch(&mut self, dispatch: &Dispatch) {
         let id = dispatch.order.subscription();
         let Some((name, material)) = self.rendered(dispatch) else { return };
+        let lists = match &material {
+            Material::Roots { version, .. } => version.lists,
+            _ => 0,
+        };
         let Some(stream) = self.streams.get_mut(&dispatch.stream) else { return };
         stream.deliveries += 1;
         stream.outstanding = Some(id);
@@ -142,6 +148,7 @@ impl Hub {
                     if let Some(secret) = holder.installed.trust.get_mut(id) {
                         secret.in_flight = Some(view.clone());
                         secret.others = others;
+                        secret.lists_in_flight = lists;
                     }
                 }
                 Order::Other(id, fingerprint) => {
@@ -174,7 +181,10 @@ impl Hub {
         let holder = self.holders.get(&dispatch.process)?;
         let name = &holder.subscriptions.get(&dispatch.order.subscription())?.name;
         let material = match &dispatch.order {
-            Order::Own(Push::Trust(_, view)) => self.trust(name, view),
+            Order::Own(Push::Trust(id, view)) => {
+                let lists = self.lists_for(holder.installed.trust.get(id), &view.roots);
+                self.trust(name, view, lists)
+            }
             Order::Own(Push::Leaf(_, leaf)) => self.leaf(name, leaf)?,
             Order::Other(_, fingerprint) => self.foreign(name, *fingerprint)?,
             Order::Nobody(_) => Material::Nobody(Arc::clone(self.nobody.as_ref()?)),
@@ -182,7 +192,7 @@ impl Hub {
         Some((name.text.clone(), material))
     }
 
-    fn trust(&self, name: &SecretName, view: &TrustView) -> Material {
+    fn trust(&self, name: &SecretName, view: &TrustView, lists: Option<Arc<Lists>>) -> Material {
         let (version, pem) = (TrustVersion::of(view), self.parts.store.pem(&view.roots));
         match name.kind {
             SecretKind::All => {
@@ -196,15 +206,15 @@ impl Hub {
                 }
             }
             SecretKind::Roots | SecretKind::Leaf(_) | SecretKind::Foreign(_) => {
-                Material::Roots { version, pem }
+                Material::Roots { version: version.listing(lists.as_ref()), pem, lists }
             }
         }
     }
 
     fn foreign(&self, name: &SecretName, fingerprint: RootId) -> Option<Material> {
         let SecretKind::Foreign(domain) = &name.kind else { return None };
-        let version = TrustVersion { proves: Sequence(0), fingerprint };
-        Some(Material::Roots { version, pem: self.parts.foreign.pem(domain) })
+        let version = TrustVersion { proves: Sequence(0), fingerprint, lists: 0 };
+        Some(Material::Roots { version, pem: self.parts.foreign.pem(domain), lists: None })
     }
 
     fn leaf(&self, name: &SecretName, held: &HeldLeaf) -> Option<Material> {
@@ -234,7 +244,8 @@ impl Hub {
             holder.installed.unproven = true;
         }
         let SecretKind::Leaf(identity) = &name.kind else {
-            let material = self.trust(&name, &bundle);
+            // Nobody would tell it when its lists are over.
+            let material = self.trust(&name, &bundle, None);
             return Ok(Delivery { id: None, name: name.text, material });
         };
         self.workloads.entry(identity.clone()).or_default();

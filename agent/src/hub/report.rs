@@ -55,6 +55,7 @@ impl Hub {
             probed: self.probed(&claims),
             counted: self.counted.clone(),
             listeners: self.listening.keys().flat_map(|identity| self.said_of(identity)).collect(),
+            lists: self.lists_held(),
             applied: claims,
             released: self.serials.released.keys().copied().collect(),
             refusing: self.refusing(),

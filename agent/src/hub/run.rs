@@ -89,6 +89,7 @@ impl Hub {
             Command::Found(found) => self.found = found,
             Command::Counted(counted) => self.counted = counted,
             Command::Revoke(rows) => self.revoke(&rows),
+            Command::Lists(word) => self.heard_of_lists(word),
             Command::Farewell { reply } => {
                 self.farewell().await;
                 let _ = reply.send(());
@@ -104,6 +105,7 @@ impl Hub {
         self.resolve_doubts();
         self.store_foreign().await;
         self.look_for_missing();
+        self.look_at_lists().await;
         self.push().await;
         self.request_leaves();
         if self.holders_dirty {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::Disk;
 use proto::banyan::agent::v1 as wire;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,6 +24,7 @@ use crate::holders::{Account, HolderFile, Holders};
 use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
+use crate::lists::Known;
 use crate::pods::View;
 use crate::probed::{Found, Listened, Seen};
 use crate::process::{ProcessId, Processes};
@@ -35,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<AgentConfig>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) randomness: Arc<dyn Randomness>,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) processes: Arc<dyn Processes>,
     pub(crate) store: BundleStore,
     pub(crate) foreign: ForeignStore,
@@ -93,6 +96,9 @@ pub(crate) struct Hub {
     pub(super) counted: BTreeMap<SpiffeId, Counted>,
     /// Bundles of other trust domains that are not durable yet.
     pub(super) foreign_heard: Option<Bundles>,
+    /// Revocation lists, and the number of those in the file.
+    pub(super) lists: Known,
+    pub(super) lists_in_file: Option<u64>,
     /// See [`Account::silent_until`].
     pub(super) silent_until: Timestamp,
     /// The agent ends: it asks for nothing any more.
@@ -149,6 +155,7 @@ impl Hub {
         let workloads = configured(&parts.config);
         let listening = parts.config.processes();
         let Account { holders, silent_until } = account;
+        let lists = Known::at(parts.clock.uptime());
         let mut hub = Self {
             entitlements: parts.config.entitlements(),
             connection_since: parts.clock.now(),
@@ -170,6 +177,8 @@ impl Hub {
             seen: BTreeMap::new(),
             counted: BTreeMap::new(),
             foreign_heard: None,
+            lists,
+            lists_in_file: None,
             silent_until,
             leaving: false,
             // A first account is on the disk before any leaf is asked for.

@@ -364,6 +364,8 @@ impl Hub {
         if let Some(secret) = holder.installed.trust.get_mut(&id) {
             // On a new stream only what the holder says of itself counts; without a word it gets the newest again.
             secret.others = others.filter(|_| applied.is_some());
+            secret.lists = has.filter(|_| applied.is_some()).map_or(0, |version| version.lists);
+            secret.lists_refused = None;
             secret.applied = applied;
             secret.refused = None;
         }
@@ -385,7 +387,8 @@ impl Hub {
         others: Option<RootId>,
     ) -> Option<TrustView> {
         let view = bundle_store::view(self.parts.store.at(version.proves)?);
-        (TrustVersion::of(&view).with(others) == version).then_some(view)
+        let known = TrustVersion { lists: version.lists, ..TrustVersion::of(&view).with(others) };
+        (known == version).then_some(view)
     }
 
     /// Lets time do what time does: leaves expire, and secrets that nobody came back for are forgotten.

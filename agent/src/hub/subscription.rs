@@ -9,6 +9,7 @@ use trust::{RootId, Sequence, TrustDomain};
 use crate::install::TrustView;
 use crate::key::PrivateKey;
 use crate::leaf::Leaf;
+use crate::lists::Lists;
 
 /// One message of a holder on one of its streams.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,8 @@ pub(crate) struct Delivery {
 pub(crate) struct TrustVersion {
     pub(crate) proves: Sequence,
     pub(crate) fingerprint: RootId,
+    /// The number of the revocation lists that go with them; 0 for none.
+    pub(crate) lists: u64,
 }
 
 /// What is handed over.
@@ -62,8 +65,8 @@ pub(crate) enum Material {
     Leaf(Arc<Leaf>),
     /// A certificate that nobody believes, in the place of a leaf that was revoked.
     Nobody(Arc<Nobody>),
-    /// Roots in PEM, of one version.
-    Roots { version: TrustVersion, pem: String },
+    /// Roots in PEM, of one version, and revocation lists.
+    Roots { version: TrustVersion, pem: String, lists: Option<Arc<Lists>> },
     /// The roots of each trust domain, by its name.
     RootsOf { version: TrustVersion, domains: Vec<(TrustDomain, String)> },
 }
@@ -105,7 +108,7 @@ pub(crate) enum Why {
 impl TrustVersion {
     pub(crate) fn of(view: &TrustView) -> Self {
         let ids: Vec<u8> = view.roots.iter().flat_map(|id| *id.as_bytes()).collect();
-        Self { proves: view.proves, fingerprint: RootId::of(&ids) }
+        Self { proves: view.proves, fingerprint: RootId::of(&ids), lists: 0 }
     }
 
     /// The same with roots of other trust domains.
@@ -113,6 +116,11 @@ impl TrustVersion {
         let Some(others) = others else { return self };
         let both = [*self.fingerprint.as_bytes(), *others.as_bytes()].concat();
         Self { fingerprint: RootId::of(&both), ..self }
+    }
+
+    /// The same with revocation lists.
+    pub(crate) fn listing(self, lists: Option<&Arc<Lists>>) -> Self {
+        Self { lists: lists.map_or(0, |lists| lists.number), ..self }
     }
 }
 

@@ -52,7 +52,10 @@ pub(crate) fn response(delivery: &Delivery) -> DiscoveryResponse {
         Material::Nobody(nobody) => {
             (certificate(name, nobody.chain_pem.clone(), nobody.key.pem()), REVOKED.to_owned())
         }
-        Material::Roots { version, pem } => (roots(name, pem.clone()), trust_version(*version)),
+        Material::Roots { version, pem, lists } => {
+            let lists = lists.as_ref().map(|lists| lists.pem.clone());
+            (roots(name, pem.clone(), lists), trust_version(*version))
+        }
         Material::RootsOf { version, domains } => {
             (all_domains(name, domains), trust_version(*version))
         }
@@ -84,13 +87,16 @@ fn certificate(name: &str, chain: String, key: Zeroizing<String>) -> Secret {
     Secret { name: name.to_owned(), r#type: Some(Type::TlsCertificate(certificate)) }
 }
 
-/// Roots for Envoy's default validator.
-fn roots(name: &str, pem: String) -> Secret {
+/// Roots for Envoy's default validator, and revocation lists. With lists it asks for one of each CA of a chain, or as here of the leaf's
+/// issuer alone: a root authority publishes none.
+fn roots(name: &str, pem: String, lists: Option<String>) -> Secret {
     validation(
         name,
         CertificateValidationContext {
             trusted_ca: Some(inline(pem)),
             custom_validator_config: None,
+            only_verify_leaf_cert_crl: lists.is_some(),
+            crl: lists.map(inline),
         },
     )
 }
@@ -107,19 +113,28 @@ fn all_domains(name: &str, domains: &[(TrustDomain, String)]) -> Secret {
         TypedExtensionConfig { name: SPIFFE_VALIDATOR.to_owned(), typed_config: Some(typed) };
     validation(
         name,
-        CertificateValidationContext { trusted_ca: None, custom_validator_config: Some(validator) },
+        // Envoy's SPIFFE validator looks at no list.
+        CertificateValidationContext {
+            custom_validator_config: Some(validator),
+            ..CertificateValidationContext::default()
+        },
     )
 }
 
 fn trust_version(version: TrustVersion) -> String {
-    format!("{}-{}", version.proves, version.fingerprint)
+    match version.lists {
+        0 => format!("{}-{}", version.proves, version.fingerprint),
+        lists => format!("{}-{}-{lists}", version.proves, version.fingerprint),
+    }
 }
 
 fn trust_version_of(text: &str) -> Option<TrustVersion> {
-    let (proves, fingerprint) = text.split_once('-')?;
+    let (proves, rest) = text.split_once('-')?;
+    let (fingerprint, lists) = rest.split_once('-').unwrap_or((rest, "0"));
     Some(TrustVersion {
         proves: Sequence(proves.parse().ok()?),
         fingerprint: fingerprint.parse().ok()?,
+        lists: lists.parse().ok()?,
     })
 }
 
@@ -139,7 +154,10 @@ mod tests {
 
     #[test]
     fn versions_and_nonces_come_back_as_what_they_were_and_others_are_nothing() {
-        let version = TrustVersion { proves: Sequence(7), fingerprint: RootId::of(b"roots") };
+        let version =
+            TrustVersion { proves: Sequence(7), fingerprint: RootId::of(b"roots"), lists: 0 };
+        let listing = TrustVersion { lists: 12, ..version };
+        assert_eq!(trust_version_of(&trust_version(listing)), Some(listing));
         let id = DeliveryId { stream: 3, number: 12 };
         let back = |nonce: &str, version_info: &str| {
             let (response_nonce, version_info) = (nonce.to_owned(), version_info.to_owned());

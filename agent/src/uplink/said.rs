@@ -28,6 +28,7 @@ pub(super) struct Said {
     probed: BTreeMap<Serial, Seen>,
     counted: BTreeMap<SpiffeId, Counted>,
     listeners: Vec<wire::Listener>,
+    lists: BTreeMap<Serial, u64>,
     released: BTreeSet<Serial>,
     nacks: u64,
     /// Not said yet on this stream.
@@ -94,6 +95,21 @@ impl Said {
             let listeners = evidence.listeners.iter().take(ROWS_MAX).cloned().collect();
             messages.push(Up::Listeners(wire::Listeners { listeners }));
         }
+        let number = |all: &BTreeMap<Serial, u64>, serial| all.get(serial).copied().unwrap_or(0);
+        let listed: Vec<wire::ListsRow> = evidence
+            .lists
+            .iter()
+            .filter(|(serial, now)| number(&self.lists, *serial) != **now)
+            .map(|(serial, now)| wire::ListsRow {
+                serial: serial.as_bytes().to_vec(),
+                number: *now,
+            })
+            .collect();
+        messages.extend(
+            listed
+                .chunks(ROWS_MAX)
+                .map(|rows| Up::Lists(wire::ListsApplied { rows: rows.to_vec() })),
+        );
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
         if self.refusing.as_ref() != Some(&evidence.refusing) {
@@ -108,6 +124,7 @@ impl Said {
         self.probed.clone_from(&evidence.probed);
         self.counted.clone_from(&evidence.counted);
         self.listeners.clone_from(&evidence.listeners);
+        self.lists.clone_from(&evidence.lists);
         self.released.clone_from(&evidence.released);
         self.nacks = evidence.health.nacks;
         messages

@@ -90,6 +90,7 @@ impl Bans {
             "no certificate is issued any more, by an operator's word"
         );
         self.ca.registry.add_ban(subject, ban).await?;
+        self.ca.crl.wake();
         for agent in &answer.agents {
             self.ca.sessions.judge_again(agent);
         }
@@ -111,6 +112,7 @@ impl Bans {
         words::journal(&self.ca, &word, "ban remove", subject.to_string(), "").await?;
         let lifted = Some(shown(&subject, &ban, now));
         self.ca.registry.lift_ban(subject.clone(), row(&word, now)).await?;
+        self.ca.crl.wake();
         tracing::warn!(%subject, by = word.by, reason = word.reason, "a ban was lifted");
         Ok(RemoveBanResponse { lifted })
     }

@@ -167,6 +167,7 @@ impl Leaves {
             registry.revoke(some.iter().map(ban).collect()).await?;
         }
         if !fresh.is_empty() {
+            self.ca.crl.wake();
             let (leaves, by, reason) = (fresh.len(), &word.by, &word.reason);
             tracing::warn!(leaves, by, reason, "leaves were revoked by an operator's word");
         }

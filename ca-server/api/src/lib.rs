@@ -17,6 +17,7 @@ mod call;
 mod clock;
 mod cohorts;
 mod covers;
+mod crl;
 mod documents;
 mod downstream;
 mod downstream_admin;

@@ -12,6 +12,7 @@ use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::ban_service_server::BanServiceServer;
+use proto::banyan::admin::v1::crl_service_server::CrlServiceServer;
 use proto::banyan::admin::v1::federation_service_server::FederationServiceServer;
 use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
 use proto::banyan::admin::v1::replica_service_server::ReplicaServiceServer;
@@ -25,7 +26,6 @@ use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAd
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamServiceServer;
 use proto::banyan::replica::v1::peer_service_server::PeerServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use replicas::Drain;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -48,6 +48,7 @@ use crate::agent::Agents;
 use crate::agent_admin::AgentAdmin;
 use crate::authority::AuthorityLooks;
 use crate::ban::Bans;
+use crate::crl::Crls;
 use crate::documents::{self, ShownAs, serving};
 use crate::downstream::DownstreamCalls;
 use crate::downstream_admin::DownstreamAdmin;
@@ -66,6 +67,8 @@ use crate::waiver::Waivers;
 use control::ca::Ca;
 use control::front::{Front, NotServed, ServerIdentity};
 use federation::document::DOCUMENT_BYTES_MAX;
+
+mod departing;
 
 /// The TCP addresses of a server: taken, so that nobody else gets them. That of gRPC is silent, so that whoever connects is
 /// refused until there is something to serve.
@@ -234,41 +237,6 @@ impl ServerFront {
     }
 }
 
-impl ServerFront {
-    /// Sends everybody elsewhere, spread over this time, and serves on until they have left: agents are asked on their streams to
-    /// connect to another address first and then to leave (one that has no other address stays), and connections without such a
-    /// stream end by GOAWAY as soon as what is under way on them is done. It holds for whoever connects from now on, too.
-    ///
-    /// It refuses nothing and changes no readiness: that is the caller's. How many agents are still there is
-    /// [`registry::sessions::Sessions::connected_agents`]. Calling it again asks all of them again.
-    pub fn drain(&self, spread: Duration) {
-        self.departure.begin(spread);
-    }
-
-    /// Lets whoever connects from now on stay. Who was asked to go may still go.
-    pub fn undrain(&self) {
-        self.departure.end();
-    }
-
-    /// Drains for as long as somebody's word says so.
-    pub async fn follow(self, mut word: watch::Receiver<Option<Drain>>, spread: Duration) {
-        loop {
-            let asked = word.borrow_and_update().as_ref().map(|drain| drain.spread_secs);
-            match asked {
-                Some(0) => self.drain(spread),
-                Some(secs) => self.drain(Duration::from_secs(secs)),
-                None => self.undrain(),
-            }
-            if asked.is_some() {
-                self.set_ready(false).await;
-            }
-            if word.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
 impl Sockets {
     /// Listens on the addresses that were taken, and on the admin socket.
     pub fn listen(addresses: Addresses, admin_socket: &Path) -> Result<Self, ListenError> {
@@ -323,6 +291,7 @@ impl Sockets {
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
             let bans = BanServiceServer::new(Bans::new(Arc::clone(ca), operators.clone()));
+            let crls = CrlServiceServer::new(Crls::new(Arc::clone(ca), operators.clone()));
             let waivers = WaiverServiceServer::new(Waivers::new(Arc::clone(ca), operators.clone()));
             let federations =
                 FederationServiceServer::new(Federations::new(Arc::clone(ca), operators.clone()));
@@ -331,6 +300,7 @@ impl Sockets {
                 ReplicaServiceServer::new(Replicas::new(Arc::clone(ca), operators.clone()));
             routes
                 .add_service(federations.max_decoding_message_size(2 * DOCUMENT_BYTES_MAX))
+                .add_service(crls.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(bans.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(waivers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -465,6 +435,7 @@ impl Front for ServerFront {
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
             BanServiceServer::<Bans>::NAME,
+            CrlServiceServer::<Crls>::NAME,
             WaiverServiceServer::<Waivers>::NAME,
             FederationServiceServer::<Federations>::NAME,
             TokenServiceServer::<Tokens>::NAME,

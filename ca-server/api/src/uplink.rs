@@ -18,8 +18,7 @@ use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
 use proto::banyan::agent::v1::{
-    Ack, AgentMessage, Ban, Doubt, DoubtedRow, Drain, Hello, Nack, Refusals, ReissueHint, Release,
-    ServerMessage,
+    Ack, AgentMessage, Ban, Doubt, DoubtedRow, Drain, Hello, ReissueHint, Release, ServerMessage,
 };
 use registry::sessions::OpenSession;
 use tokio::sync::{mpsc, watch};
@@ -49,11 +48,11 @@ const REISSUE_SPREAD_MS: u64 = 1_000;
 
 /// Leaves that an agent is asked about in one message.
 const DOUBTED_MAX: usize = 1_024;
-/// Refusals of one agent that are kept.
-const REFUSING_MAX: usize = 64;
 
 mod handshakes;
 mod listeners;
+mod lists;
+mod said;
 
 struct Uplink {
     ca: Arc<Ca>,
@@ -66,6 +65,8 @@ struct Uplink {
     bundles: watch::Receiver<Bundle>,
     /// Those of other trust domains.
     foreign: watch::Receiver<Option<Arc<Vec<Bundle>>>>,
+    /// Revocation lists.
+    lists: lists::Lists,
     /// Whether agents are asked to probe their holders' listeners.
     probing: watch::Receiver<Option<Arc<Allowed>>>,
     ending: CancellationToken,
@@ -108,6 +109,7 @@ pub(crate) fn open(
     departure.mark_changed();
     let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
+        lists: lists::Lists::of(&ca),
         voice: ca.peers.voice(&agent),
         session,
         hints,
@@ -177,6 +179,7 @@ impl Uplink {
                     // While they are not known, the agent stays with those that it has.
                     foreign.map(|bundles| Answer::Foreign(wire::foreign(&bundles)))
                 }
+                lists = self.lists.next() => Some(Answer::Lists(lists)),
                 Ok(()) = self.probing.changed() => {
                     Some(probe(self.probing.borrow_and_update().as_ref().map(|one| one.wanted)))
                 }
@@ -263,6 +266,7 @@ impl Uplink {
             Some(Said::Probed(probed)) => self.probed(&probed).await,
             Some(Said::Handshakes(counts)) => self.handshakes(&counts),
             Some(Said::Listeners(listeners)) => self.listeners(&listeners),
+            Some(Said::Lists(lists)) => self.lists_applied(&lists),
             Some(Said::Health(_)) => self.session.note(now, |_| {}),
             // Of a newer agent.
             None => {}
@@ -319,14 +323,6 @@ impl Uplink {
         Some(Answer::Doubt(Doubt { rows: rows.iter().map(row).collect(), last }))
     }
 
-    fn refusals(&self, refusals: Refusals) {
-        let refused = refusals.refused.into_iter().take(REFUSING_MAX);
-        let refusing =
-            refused.map(|refused| (Serial::from_bytes(&refused.serial), echoed(&refused.reason)));
-        let refusing = refusing.collect();
-        self.session.note(self.ca.clock.now(), |session| session.refusing = refusing);
-    }
-
     async fn ack(&self, ack: &Ack) {
         let now = self.ca.clock.now();
         let present = self.bundles.borrow().sequence();
@@ -360,21 +356,6 @@ impl Uplink {
             self.note_evidence(Word::Released, serial, taken.map(drop));
         }
         self.session.note(self.ca.clock.now(), |_| {});
-    }
-
-    fn nack(&self, nack: &Nack) {
-        let reason = echoed(&nack.reason);
-        if let Some(left_out) = self.may_say("nack") {
-            let (agent, sequence) = (&self.agent, nack.sequence);
-            tracing::warn!(agent, sequence, reason, left_out, "a holder refused a secret");
-        }
-        if let Some(serial) = Serial::from_bytes(&nack.serial) {
-            self.ca.note_refusal(&self.agent, &serial, &reason);
-        }
-        self.session.note(self.ca.clock.now(), |session| {
-            session.nacks = session.nacks.saturating_add(1);
-            session.last_nack = reason;
-        });
     }
 
     /// Whether a line that this agent causes is written, and how many of its kind were not.

@@ -24,6 +24,7 @@ use crate::authority_upkeep::Drifts;
 use crate::bundles::BundleHistory;
 use crate::causes::Causes;
 use crate::clock::GuardedClock;
+use crate::crl::Crl;
 use crate::cross_net::CrossNet;
 use crate::evidence::EvidenceReader;
 use crate::federated::Federated;
@@ -106,6 +107,8 @@ pub struct Ca {
     pub probing: Probing,
     /// What proxies count of their handshakes.
     pub handshakes: Handshakes,
+    /// Revocation lists.
+    pub crl: Crl,
     /// How new roots are rehearsed.
     pub rehearsing: Arc<Rehearsing>,
     /// The second net of rotations.

@@ -16,6 +16,7 @@ use crate::away;
 use crate::bans;
 use crate::ca::Ca;
 use crate::canary;
+use crate::crl;
 use crate::due;
 use crate::explain;
 use crate::exposure;
@@ -141,6 +142,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(away::condition(ca));
     conditions.extend(exposure::conditions(state));
     conditions.extend(issuers::conditions(ca, state));
+    conditions.extend(crl::holders::condition(ca));
     conditions.extend(endings(ca, state, now));
     let ceremony = state.pending.iter().any(|owed| waits_for_person(ca, &owed.effect));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now).filter(|_| !ceremony));

@@ -1,5 +1,6 @@
 //! The gauges of a running CA, read off its parts.
 
+mod crl;
 mod replicas;
 
 use trust::Timestamp;
@@ -50,6 +51,7 @@ pub fn refresh(ca: &Ca, live: &Live) {
     live.ledger_queue.set(i64::try_from(stats.queue_depth).unwrap_or(i64::MAX));
     live.ledger_batch.set(signed(stats.last_batch));
     live.ledger_commit_seconds.set(stats.last_commit.as_secs_f64());
+    crl::refresh(ca, &live.crl);
     replicas::refresh(ca, &live.replicas);
 }
 

@@ -31,6 +31,8 @@ pub enum Level {
     Probes,
     /// A standby root that lasts is trusted, where policy asks for one.
     Standby,
+    /// Revocation lists are as new as what they rest on, where the configuration asks for them.
+    RevocationLists,
 }
 
 /// Which levels are not so, and why.
@@ -114,6 +116,7 @@ impl Level {
             Self::Horizon => "the horizon is not raised, and leaves get shorter",
             Self::Probes => "agents cannot probe their proxies, so the trust gate waits",
             Self::Standby => "there is no standby root that lasts, as [root.standby] asks for",
+            Self::RevocationLists => "revocation lists are not signed, and former ones run out",
             Self::ClockNoted => {
                 "the clock is not noted, so that a restart might believe a clock that jumped"
             }

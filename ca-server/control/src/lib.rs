@@ -20,6 +20,7 @@
 //! | [`reissue`], [`issuers`] | leaves of a root that drains or an issuer that is distrusted, asked for at a pace |
 //! | [`peers`] | the other servers: whose row is it, and what agents said of it |
 //! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
+//! | [`crl`] | revocation lists: who is on them, for which roots they are complete, and who has them |
 //! | [`federated`] | what is known of other trust domains |
 //! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`], [`machine`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
@@ -45,6 +46,7 @@ mod cohort;
 pub mod compaction;
 pub mod conditions;
 pub mod counts;
+pub mod crl;
 pub mod cross_net;
 mod cross_rehearsal;
 pub mod cross_upkeep;

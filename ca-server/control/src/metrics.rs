@@ -1,5 +1,6 @@
 //! What the CA tells a scraper. Labels come from closed sets, or name a root or issuer of the record.
 
+pub mod crl;
 pub mod replicas;
 
 use std::fmt::{self, Write as _};
@@ -67,6 +68,8 @@ pub struct Live {
     pub sequence: Gauge,
     /// Generation of the record being served.
     pub generation: Gauge,
+    /// Number of the revocation lists, leaves on them, when the first ends, and whether agents are told to do without.
+    pub crl: crl::CrlGauges,
     /// Agents with an open stream.
     pub agents_connected: Gauge,
     /// Agents with an open stream that have not yet taken the newest bundle, by how many sequences they lack.
@@ -284,6 +287,7 @@ impl Live {
         add("bundle_sequence", "Sequence of the bundle being served", &self.sequence);
         add("record_generation", "Generation of the record being served", &self.generation);
         add("agents_connected", "Agents with an open stream", &self.agents_connected);
+        self.crl.add(&mut add);
         let help = "Calls that wait for a place in the key backend of the issuers";
         add("key_backend_waiting_calls", help, &self.key_backend_waiting);
         add("ledger_queue_rows", "Rows waiting to be written", &self.ledger_queue);

@@ -57,6 +57,11 @@ impl Paths {
         self.0.join("clock.json")
     }
 
+    /// The number of the revocation lists.
+    pub fn crl(&self) -> PathBuf {
+        self.0.join("crl.json")
+    }
+
     /// What tells this directory from any other, where several servers share a store.
     pub fn place(&self) -> PathBuf {
         self.0.join("place")

@@ -135,6 +135,9 @@ impl Upkeep {
                 return;
             }
         }
+        if self.lacks_list(&state, &former) {
+            return;
+        }
         let next = match self.snapshots.of(&state, self.ca.clock.now()).await {
             Ok(next) => next,
             Err(error) => return self.failed(Level::Shown, &error),
@@ -157,6 +160,15 @@ impl Upkeep {
         if new_bundle || new_signer || self.lacks_seal(&state) {
             self.to_seal = Some(state.generation);
         }
+    }
+
+    /// Whether an issuer shall sign under the root that signs, and holders may have revocation lists without its own. Under another
+    /// root it is the bundle that brings lists, or takes them away.
+    fn lacks_list(&self, state: &State, former: &Snapshot) -> bool {
+        let under = former.signer().root();
+        let next = state.signer_of(&self.replica).filter(|next| next.root == under);
+        let next = next.filter(|next| next.issuer != former.signer().issuer());
+        next.is_some_and(|next| !self.ca.crl.may_begin(&next.issuer, self.ca.clock.uptime()))
     }
 
     /// Whether a phase waits for a seal that nobody has begun: it may have changed neither the bundle nor the signer.

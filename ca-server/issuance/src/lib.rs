@@ -7,8 +7,11 @@
 //! The order is kept by types: a [`prepare::Prepared`] can be used once, a signature needs the ledger's proof that the
 //! row is durable, and an [`AuthorizedRequest`] keeps nothing of a CSR but its public key.
 //!
+//! Revocation lists are signed in [`crl`], with the issuers' own keys.
+//!
 //! Not here: who may have which identity (authorization), the network, the bundle's changes. Start at [`issue`].
 
+pub mod crl;
 pub mod cross;
 pub mod issue;
 pub mod leaf;

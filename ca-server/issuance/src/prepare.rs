@@ -84,7 +84,8 @@ pub fn prepare(
         key_usage: key_usage_bits(request.public_key().kind()),
         subject_key_id: spki_hash.as_bytes().get(..SUBJECT_KEY_ID_LEN).unwrap_or_default(),
         authority_key_id: signer.issuer_key_id(),
-        no_rev_avail: validity.not_after().since(validity.not_before()) <= NO_REV_AVAIL_TTL_MAX,
+        no_rev_avail: !profile.settings().revocation_lists
+            && validity.not_after().since(validity.not_before()) <= NO_REV_AVAIL_TTL_MAX,
     };
     let tbs = to_be_signed(&fields);
     lint(&tbs, &Expected { fields: &fields, validity })?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use trust::plain::span;
 use trust::{KeyKind, Timestamp, Validity};
 
-/// Leaves that live no longer than this carry `noRevAvail` (RFC 9608): they end before revocation data would matter.
+/// Leaves that live no longer than this carry `noRevAvail` (RFC 9608), unless there are revocation lists: they end before revocation
+/// data would matter.
 /// Seven days, as the CA/Browser Forum defines a short-lived certificate.
 pub const NO_REV_AVAIL_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -23,6 +24,8 @@ pub struct ProfileSettings {
     pub backdate: Duration,
     /// What happens to a request above `ttl_max`.
     pub above_max: AboveMax,
+    /// Whether there are revocation lists, so that no leaf says that there are none. Default: no.
+    pub revocation_lists: bool,
 }
 
 impl Default for ProfileSettings {
@@ -33,6 +36,7 @@ impl Default for ProfileSettings {
             ttl_min: Duration::from_secs(300),
             backdate: Duration::from_secs(60),
             above_max: AboveMax::Cap,
+            revocation_lists: false,
         }
     }
 }
@@ -324,6 +328,7 @@ mod tests {
             ttl_min: Duration::ZERO,
             backdate: HOUR,
             above_max: AboveMax::Cap,
+            revocation_lists: false,
         });
         let expected = vec![
             ProfileProblem::MinimumZero,

@@ -54,7 +54,7 @@ pub(crate) fn to_be_signed(fields: &LeafFields<'_>) -> Vec<u8> {
     writer.into_der()
 }
 
-/// Puts a certificate together from signed bytes, algorithm and signature.
+/// Puts a certificate, or a revocation list, together from signed bytes, algorithm and signature.
 pub(crate) fn certificate(tbs: &[u8], algorithm: SignatureAlgorithm, signature: &[u8]) -> Vec<u8> {
     let mut writer = Writer::with_capacity(tbs.len() + signature.len() + 64);
     writer.sequence(|certificate| {
@@ -104,7 +104,13 @@ fn extensions(list: &mut Writer, fields: &LeafFields<'_>) {
     }
 }
 
-fn extension(list: &mut Writer, id: &[u8], critical: bool, value: impl FnOnce(&mut Writer)) {
+/// Writes one extension.
+pub(crate) fn extension(
+    list: &mut Writer,
+    id: &[u8],
+    critical: bool,
+    value: impl FnOnce(&mut Writer),
+) {
     list.sequence(|extension| {
         extension.oid(id);
         if critical {

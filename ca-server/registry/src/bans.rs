@@ -120,6 +120,17 @@ impl AgentRegistry {
         tables.standing(BanSubject::Leaf(*serial), self.now()).map(|(_, ban)| ban)
     }
 
+    /// All leaves that were revoked and are not over, each with the word.
+    pub fn revoked_leaves(&self) -> Vec<(Serial, Ban)> {
+        let (tables, now) = (self.read(), self.now());
+        let standing = tables.bans.iter().filter(|(_, ban)| ban.stands(now));
+        let leaf = |(id, ban): (&String, &Ban)| match BanSubject::of_id(id)? {
+            BanSubject::Leaf(serial) => Some((serial, ban.clone())),
+            _ => None,
+        };
+        standing.filter_map(leaf).collect()
+    }
+
     /// Leaves of an agent that were revoked and are not over.
     pub fn revoked_of(&self, agent: &str) -> Vec<(Serial, Timestamp)> {
         let (tables, now) = (self.read(), self.now());

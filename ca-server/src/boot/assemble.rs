@@ -28,6 +28,7 @@ use control::bundles::{BundleHistory, Kept};
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::compaction::Compaction;
+use control::crl::keeper::{CrlKeeper, KeeperParts};
 use control::cross_upkeep::CrossUpkeep;
 use control::evidence::{self, EvidenceReader};
 use control::footing::Footing;
@@ -282,6 +283,14 @@ pub(super) async fn assemble(
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(telling));
     }
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(following.run()));
+    let keeper = KeeperParts {
+        keys: Arc::clone(&core.keys),
+        disk: Arc::clone(&deps.disk),
+        path: layout.paths.crl(),
+    };
+    if let Some(lists) = CrlKeeper::of(&ca, keeper) {
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(lists.run()));
+    }
     let census = control::census::run(ca.registry.clone());
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let of_issuers = distrusted::reissue(Arc::clone(&ca), config.rotation().reissue_per_second());

@@ -25,6 +25,7 @@ use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::causes::Causes;
 use control::clock::GuardedClock;
+use control::crl::Crl;
 use control::cross_net::CrossNet;
 use control::evidence::EvidenceReader;
 use control::federated::Federated;
@@ -143,6 +144,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         authority_drift,
         probing: Probing::default(),
         handshakes: Default::default(),
+        crl: Crl::new(config.crl().settings()),
         rehearsing,
         cross,
         neighbors: config.neighbors().keys().cloned().collect(),

@@ -7,6 +7,7 @@
 //! | `keys/` | encrypted private keys of issuers | the key backend `file` |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
 //! | `clock.json` | a moment that wall clock and uptime agreed on | [`control::clock`] |
+//! | `crl.json` | the number of the revocation lists, where there are any | [`control::crl`] |
 //! | `place` | a random name of the directory, where several servers share a store | [`super::joined`] |
 
 use std::path::{Path, PathBuf};

@@ -53,6 +53,7 @@ pub(super) fn leaves(config: &Config) -> ProfileSettings {
             AboveMax::Cap => IssueAboveMax::Cap,
             AboveMax::Refuse => IssueAboveMax::Refuse,
         },
+        revocation_lists: config.crl().settings().is_some(),
     }
 }
 

@@ -10,6 +10,7 @@
 mod agents;
 mod bundle_endpoint;
 mod cluster;
+mod crl;
 mod identity;
 mod issuer_lives;
 mod leaf;
@@ -34,6 +35,7 @@ use trust::TrustDomain;
 
 pub use agents::AgentsConfig;
 pub use bundle_endpoint::{BundleEndpointConfig, HostCertificate};
+pub use crl::CrlConfig;
 pub use identity::AdminConfig;
 pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
@@ -61,6 +63,7 @@ pub struct Config {
     store: StoreConfig,
     leaf: LeafConfig,
     rotation: RotationConfig,
+    crl: CrlConfig,
     agents: AgentsConfig,
     jwt: Vec<IssuerSettings>,
     clusters: Vec<ClusterSettings>,
@@ -206,6 +209,11 @@ impl Config {
         &self.rotation
     }
 
+    /// Section `[crl]`: revocation lists.
+    pub const fn crl(&self) -> &CrlConfig {
+        &self.crl
+    }
+
     /// Section `[agents]`: who may be registered, and for how long.
     pub const fn agents(&self) -> &AgentsConfig {
         &self.agents
@@ -265,6 +273,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let store = top.table("store");
     let leaf = top.table("leaf");
     let rotation = top.table("rotation");
+    let crl = top.table("crl");
     let agents = top.table("agents");
     let jwt: Vec<toml::Table> =
         top.optional("jwt", "one section [[jwt]] for each issuer of tokens").unwrap_or_default();
@@ -284,6 +293,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         bundle_endpoint::bundle_endpoint(bundle_endpoint.as_ref(), directory, problems);
     let lifetime = root.as_ref().map(RootConfig::lifetime);
     let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
+    let crl = crl::crl(&crl, leaf.as_ref(), problems);
     let agents = agents::agents(&agents, leaf.as_ref(), rotation.as_ref(), problems);
     let keys = root::keys(&keys, directory, problems);
     let store = store::store(&store, trust_domain.as_ref(), directory, problems);
@@ -310,6 +320,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         store: store?,
         leaf: leaf?,
         rotation: rotation?,
+        crl: crl?,
         agents: agents?,
         jwt: jwt?,
         clusters: clusters?,

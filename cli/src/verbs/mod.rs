@@ -8,6 +8,7 @@ pub mod ban;
 pub mod ceremony;
 pub mod clock;
 pub mod config;
+pub mod crl;
 pub mod downstream;
 pub mod federation;
 pub mod issue;

@@ -11,6 +11,7 @@ mod listeners;
 mod own_trust;
 mod renewed;
 mod restart;
+mod revocation;
 mod second_net;
 mod traffic;
 

@@ -5943,6 +5943,404 @@ pub mod ban_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCrlRequest {}
+impl ::prost::Name for GetCrlRequest {
+    const NAME: &'static str = "GetCrlRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.GetCrlRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.GetCrlRequest".into()
+    }
+}
+/// All times are seconds since the Unix epoch; 0 where there is none.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCrlResponse {
+    /// Whether the configuration asks for lists.
+    #[prost(bool, tag = "1")]
+    pub enabled: bool,
+    /// Number of all lists together; 0 before the first.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Number with which entries or issuers changed last, and when that was. Who has this one, or a later one, refuses what is revoked.
+    #[prost(uint64, tag = "3")]
+    pub changed_number: u64,
+    #[prost(int64, tag = "4")]
+    pub changed_at: i64,
+    /// Why agents are told to do without lists, one sentence; empty if they have them.
+    #[prost(string, tag = "5")]
+    pub without: ::prost::alloc::string::String,
+    /// How long an agent that hears nothing keeps them, in seconds.
+    #[prost(int64, tag = "6")]
+    pub keep_seconds: i64,
+    /// One for each issuer.
+    #[prost(message, repeated, tag = "7")]
+    pub lists: ::prost::alloc::vec::Vec<RevocationList>,
+    /// Leaves behind agents that may be in use, and of those how many whose holders have all acknowledged `changed_number` or later.
+    #[prost(uint64, tag = "8")]
+    pub holders: u64,
+    #[prost(uint64, tag = "9")]
+    pub holders_with: u64,
+    /// Some of the others, by identity.
+    #[prost(message, repeated, tag = "10")]
+    pub lacking: ::prost::alloc::vec::Vec<HolderWithoutList>,
+    /// Leaves of holders without an agent: they take no list from here.
+    #[prost(uint64, tag = "11")]
+    pub beyond_agents: u64,
+}
+impl ::prost::Name for GetCrlResponse {
+    const NAME: &'static str = "GetCrlResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.GetCrlResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.GetCrlResponse".into()
+    }
+}
+/// The list of one issuer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationList {
+    /// SHA-256 of the DER of the issuer, and of its root.
+    #[prost(bytes = "vec", tag = "1")]
+    pub issuer: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    #[prost(uint64, tag = "4")]
+    pub entries: u64,
+    #[prost(int64, tag = "5")]
+    pub this_update: i64,
+    #[prost(int64, tag = "6")]
+    pub next_update: i64,
+    #[prost(bytes = "vec", tag = "7")]
+    pub der: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for RevocationList {
+    const NAME: &'static str = "RevocationList";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevocationList".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevocationList".into()
+    }
+}
+/// A leaf whose holders have not all acknowledged the newest entries.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HolderWithoutList {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub agent_connected: bool,
+    /// The number that its holders have; 0 for none, such as behind an agent of a former release.
+    #[prost(uint64, tag = "5")]
+    pub has: u64,
+    /// When that was said last.
+    #[prost(int64, tag = "6")]
+    pub since: i64,
+}
+impl ::prost::Name for HolderWithoutList {
+    const NAME: &'static str = "HolderWithoutList";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.HolderWithoutList".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.HolderWithoutList".into()
+    }
+}
+/// Generated client implementations.
+pub mod crl_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Shows the lists that agents give to their holders.
+    #[derive(Debug, Clone)]
+    pub struct CrlServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> CrlServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CrlServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CrlServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The newest lists, and which holders have them.
+        pub async fn get_crl(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCrlRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetCrlResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.CrlService/GetCrl",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.CrlService", "GetCrl"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod crl_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CrlServiceServer.
+    #[async_trait]
+    pub trait CrlService: std::marker::Send + std::marker::Sync + 'static {
+        /// The newest lists, and which holders have them.
+        async fn get_crl(
+            &self,
+            request: tonic::Request<super::GetCrlRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetCrlResponse>, tonic::Status>;
+    }
+    /// Shows the lists that agents give to their holders.
+    #[derive(Debug)]
+    pub struct CrlServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CrlServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CrlServiceServer<T>
+    where
+        T: CrlService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.CrlService/GetCrl" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCrlSvc<T: CrlService>(pub Arc<T>);
+                    impl<T: CrlService> tonic::server::UnaryService<super::GetCrlRequest>
+                    for GetCrlSvc<T> {
+                        type Response = super::GetCrlResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCrlRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CrlService>::get_crl(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCrlSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CrlServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.CrlService";
+    impl<T> tonic::server::NamedService for CrlServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// One federation. All times are seconds since the Unix epoch; 0 where there is none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Federation {

@@ -242,7 +242,7 @@ impl ::prost::Name for IssueResponse {
 /// Agent to CA.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -267,6 +267,8 @@ pub mod agent_message {
         Handshakes(super::HandshakeCounts),
         #[prost(message, tag = "9")]
         Listeners(super::Listeners),
+        #[prost(message, tag = "11")]
+        Lists(super::ListsApplied),
     }
 }
 impl ::prost::Name for AgentMessage {
@@ -513,6 +515,42 @@ impl ::prost::Name for Listener {
         "type.googleapis.com/banyan.agent.v1.Listener".into()
     }
 }
+/// Which revocation lists the holders of leaves have, of those that changed since it was said on this stream. It opens no gate, and a
+/// server that does not know it skips it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListsApplied {
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<ListsRow>,
+}
+impl ::prost::Name for ListsApplied {
+    const NAME: &'static str = "ListsApplied";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.ListsApplied".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.ListsApplied".into()
+    }
+}
+/// One leaf.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListsRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// The least number (RevocationLists) that every validation secret of every holder acknowledged; 0 while one has none.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+impl ::prost::Name for ListsRow {
+    const NAME: &'static str = "ListsRow";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.ListsRow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.ListsRow".into()
+    }
+}
 /// A holder refused a secret, or a leaf could not be used.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nack {
@@ -577,7 +615,7 @@ pub struct ServerMessage {
     /// certificate or because the server is gone. The server counts how many are connected. 0 says nothing.
     #[prost(uint64, tag = "6")]
     pub reconnect_spread_ms: u64,
-    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7, 8, 9")]
+    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7, 8, 9, 11")]
     pub message: ::core::option::Option<server_message::Message>,
 }
 /// Nested message and enum types in `ServerMessage`.
@@ -600,6 +638,8 @@ pub mod server_message {
         Probe(super::Probe),
         #[prost(message, tag = "9")]
         Revoke(super::Revoke),
+        #[prost(message, tag = "11")]
+        Lists(super::RevocationLists),
     }
 }
 impl ::prost::Name for ServerMessage {
@@ -705,6 +745,36 @@ impl ::prost::Name for Revoke {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.Revoke".into()
+    }
+}
+/// The revocation lists of all issuers below some roots. They go to holders together with roots, and only where all of those are among
+/// `roots`: a verifier that has a list asks for one of each issuer. It is said on each stream where the CA has lists, at each change, and
+/// again within a quarter of `keep_seconds`: an agent that hears nothing for so long does without.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationLists {
+    /// Grows with each change, and never goes back; 0 when agents shall do without.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// DER, one of each issuer. Empty with the number that was said last on this stream: those are still the newest.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub lists: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// SHA-256 of each root all of whose issuers have one, 32 bytes.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint32, tag = "4")]
+    pub keep_seconds: u32,
+    /// Why agents shall do without, one sentence.
+    #[prost(string, tag = "5")]
+    pub without: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RevocationLists {
+    const NAME: &'static str = "RevocationLists";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.RevocationLists".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.RevocationLists".into()
     }
 }
 /// One leaf.

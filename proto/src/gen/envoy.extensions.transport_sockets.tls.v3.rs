@@ -32,11 +32,19 @@ pub struct CertificateValidationContext {
     pub trusted_ca: ::core::option::Option<
         super::super::super::super::config::core::v3::DataSource,
     >,
+    /// PEM, revocation lists concatenated.
+    #[prost(message, optional, tag = "7")]
+    pub crl: ::core::option::Option<
+        super::super::super::super::config::core::v3::DataSource,
+    >,
     /// Replaces the built-in check, for instance by `envoy.tls.cert_validator.spiffe`.
     #[prost(message, optional, tag = "12")]
     pub custom_validator_config: ::core::option::Option<
         super::super::super::super::config::core::v3::TypedExtensionConfig,
     >,
+    /// Ask for a list of the leaf's issuer alone, and not of each CA of the chain.
+    #[prost(bool, tag = "14")]
+    pub only_verify_leaf_cert_crl: bool,
 }
 impl ::prost::Name for CertificateValidationContext {
     const NAME: &'static str = "CertificateValidationContext";

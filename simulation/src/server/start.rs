@@ -14,6 +14,7 @@ use control::bundles::{BundleHistory, Kept};
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::causes::Causes;
+use control::crl::Crl;
 use control::cross_net::CrossNet;
 use control::duty::Shown;
 use control::evidence::{self, EvidenceReader};
@@ -248,6 +249,7 @@ async fn serve(
         authority_drift: watch::channel(BTreeMap::new()).1,
         probing: Default::default(),
         handshakes: Default::default(),
+        crl: Crl::new(None),
         rehearsing: Arc::new(Rehearsing::new(RehearsalPolicy::Never, None)),
         cross: Arc::new(CrossNet::new(false, *profile.settings(), Arc::clone(&core.store))),
         neighbors: BTreeSet::new(),

@@ -36,6 +36,10 @@ pub const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 /// Extension basicConstraints, 2.5.29.19.
 pub const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+/// Extension cRLNumber, 2.5.29.20.
+pub const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// Extension reasonCode of an entry of a revocation list, 2.5.29.21.
+pub const CRL_REASON: &[u8] = &[0x55, 0x1d, 0x15];
 /// Extension authorityKeyIdentifier, 2.5.29.35.
 pub const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 /// Extension extKeyUsage, 2.5.29.37.
