@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use trust::Cohort;
 
 /// Least number of agents with `--distrust`.
 const AGENTS_ON_THE_DAY: u16 = 4;
@@ -36,6 +37,10 @@ pub struct DemoOptions {
     /// proxies before it signs
     #[arg(long, value_enum, value_name = "ALGORITHM", conflicts_with = "envoy")]
     pub algorithm: Option<Algorithm>,
+    /// In each rotation this cohort has leaves of the new root first, such as `20%`; when they are in use it is widened, and then the
+    /// new root signs for all
+    #[arg(long, value_name = "COHORT", conflicts_with_all = ["distrust", "fault"])]
+    pub canary: Option<Cohort>,
     /// Take proxies at their word, whether they can verify the new algorithm or not (rotation.probe = "never")
     #[arg(long, requires = "algorithm")]
     pub no_probe: bool,

@@ -1,5 +1,6 @@
 //! The gauges of a running CA, read off its parts.
 
+mod canary;
 mod crl;
 mod replicas;
 
@@ -53,6 +54,7 @@ pub fn refresh(ca: &Ca, live: &Live) {
     live.ledger_commit_seconds.set(stats.last_commit.as_secs_f64());
     crl::refresh(ca, &live.crl);
     replicas::refresh(ca, &live.replicas);
+    canary::refresh(ca, &state, &live.canary);
 }
 
 fn signed(count: u64) -> i64 {

@@ -1,5 +1,6 @@
 //! What the CA tells a scraper. Labels come from closed sets, or name a root or issuer of the record.
 
+pub mod canary;
 pub mod crl;
 pub mod replicas;
 
@@ -18,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::metered::AuthorityCalls;
 use crate::peers::counters::PeerCounters;
+use canary::LiveCanary;
 use replicas::LiveReplicas;
 
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
@@ -88,6 +90,8 @@ pub struct Live {
     pub ledger_commit_seconds: Gauge<f64, AtomicU64>,
     /// The servers of this CA.
     pub replicas: LiveReplicas,
+    /// A canary that is under way.
+    pub canary: LiveCanary,
 }
 
 /// Label `caller`: how the caller of a request proved who it is.
@@ -333,6 +337,7 @@ impl Live {
             self.live_rows.clone(),
         );
         self.replicas.register(registry);
+        self.canary.register(registry);
     }
 }
 

@@ -318,6 +318,7 @@ settle = "2s"
 withdrawal_max = "30s"
 reissue_per_second = 50
 probe = "{probe}"
+canary_observe = "5s"
 
 [[jwt]]
 issuer = "{ISSUER}"

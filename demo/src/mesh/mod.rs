@@ -7,6 +7,7 @@
 //! connection fails, or if the old root is still anywhere at the end.
 
 pub mod ca;
+pub mod canary;
 pub mod counts;
 pub mod csr;
 pub mod distrust;
@@ -45,6 +46,7 @@ use tokio_util::task::AbortOnDropHandle;
 use trust::Clock;
 
 use self::ca::{CaProcess, Lifetimes, Seat};
+use self::canary::CanaryStory;
 use self::csr::Account;
 use self::faults::{Faults, Mesh};
 use self::load::Load;
@@ -144,6 +146,7 @@ async fn scenario(
     stage: &mut Stage,
 ) -> anyhow::Result<Outcome> {
     let agents = options.agents.unwrap_or(if options.envoy.is_some() { ENVOYS } else { AGENTS });
+    let canary = CanaryStory::begin(options, agents)?;
     let mut view = view::View::new(options.json);
     view.say("starting the CA");
     let tokens = Arc::new(TokenSource::new()?);
@@ -166,7 +169,8 @@ async fn scenario(
     view.say("every workload has its certificate; traffic starts");
 
     let started = host::SystemClock.uptime();
-    let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
+    let mut rotations =
+        Rotations::new(ca.admin_socket(), options.rotations, options.canary.clone());
     let members = stage.members.len();
     let mut drawn = options.is_random().then(|| {
         let seed = options.seed.unwrap_or_else(another_seed);
@@ -187,9 +191,10 @@ async fn scenario(
         changeover: &mut changeover,
         faults: &mut faults,
         unable,
+        canary,
     };
     drive(options, mesh, &mut told).await?;
-    let unable = told.unable;
+    let Told { unable, canary, .. } = told;
     if drawn.is_none() && !faults.to_come().is_empty() {
         bail!(
             "these faults never came: {}; each waits until another of its kind, or of a server, is over: say --rotations 2 or more",
@@ -212,7 +217,7 @@ async fn scenario(
     let status = ca.status().await.context("the CA does not answer at the end")?;
     let home = home(directory, options.replicas, options.replicas);
     let journal = home.join("data").join("state.redb");
-    let ran = Ran { agents, seconds, counts, proof, rotations, drawn, unable, received };
+    let ran = Ran { agents, seconds, counts, proof, rotations, drawn, unable, canary, received };
     Ok(Outcome::new(options, ran, &status, &journal))
 }
 
@@ -289,6 +294,7 @@ struct Told<'a> {
     changeover: &'a mut Changeover,
     faults: &'a mut Faults,
     unable: Unable,
+    canary: Option<CanaryStory>,
 }
 
 /// Before the first rotation every server learns of the new algorithm.
@@ -310,7 +316,7 @@ async fn change_algorithm(
 async fn drive(
     options: &DemoOptions,
     mut mesh: Mesh<'_>,
-    Told { rotations, changeover, faults, unable }: &mut Told<'_>,
+    Told { rotations, changeover, faults, unable, canary }: &mut Told<'_>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let least = start + Duration::from_secs(options.seconds);
@@ -331,6 +337,9 @@ async fn drive(
             faults.during(rotations.number(), rotations.phase(), &mut mesh).await?;
         }
         unable.look(rotations.last(), mesh.load, mesh.view)?;
+        if let (Some(canary), true) = (canary.as_mut(), seen != Seen::Nothing) {
+            canary.look(rotations, mesh.view).await?;
+        }
         changeover.note(mesh.members);
         let counts = mesh.load.counts().await?;
         mesh.view.draw(&counts, rotations.last());

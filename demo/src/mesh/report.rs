@@ -9,6 +9,7 @@ use proto::banyan::admin::v1::StatusResponse;
 use serde_json::json;
 use trust::plain::counted;
 
+use super::canary::CanaryStory;
 use super::counts::Counts;
 use super::proof::{Proof, in_words};
 use super::random::Drawn;
@@ -35,6 +36,7 @@ pub struct Outcome {
     proof: Proof,
     rotations: Rotations,
     unable: Unable,
+    canary: Option<CanaryStory>,
     algorithm: Option<Algorithm>,
     sequence: u64,
     issued: u64,
@@ -58,6 +60,8 @@ pub struct Ran {
     pub drawn: Option<Drawn>,
     /// What came of a proxy that cannot verify the new root.
     pub unable: Unable,
+    /// What came of cohorts that went first, if any did.
+    pub canary: Option<CanaryStory>,
     /// Certificates that workloads received.
     pub received: Received,
 }
@@ -65,7 +69,8 @@ pub struct Ran {
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
-        let Ran { agents, seconds, counts, proof, rotations, drawn, unable, received } = ran;
+        let Ran { agents, seconds, counts, proof, rotations, drawn, unable, canary, received } =
+            ran;
         Self {
             agents,
             csr_only: options.csr_only.unwrap_or_default(),
@@ -82,6 +87,7 @@ impl Outcome {
             proof,
             rotations,
             unable,
+            canary,
             algorithm: options.algorithm,
             sequence: status.sequence,
             issued: status.issued_total,
@@ -126,6 +132,9 @@ impl Outcome {
             bail!("these workloads did not change over: {}", behind.join(", "));
         }
         if let Err(why) = &self.proof.journal {
+            bail!("{why}");
+        }
+        if let Some(why) = self.canary.as_ref().and_then(|canary| canary.wrong(self.wanted)) {
             bail!("{why}");
         }
         if let Some(why) = self.unable.wrong() {
@@ -187,6 +196,7 @@ impl Outcome {
             "failures": self.counts.samples,
             "algorithm": self.algorithm.map(|algorithm| algorithm.keys()),
             "unable_proxy": self.unable.as_json(),
+            "canary": self.canary.as_ref().map(CanaryStory::as_json),
         });
         if let (Some(drawn), Some(found)) = (&self.drawn, found.as_object_mut()) {
             found.extend(drawn.as_json());
@@ -280,6 +290,7 @@ impl Outcome {
             ));
         }
         text.push_str(&self.unable.as_text());
+        text.push_str(&self.canary.as_ref().map(CanaryStory::as_text).unwrap_or_default());
         match self.proof.old_root_at.as_slice() {
             [] => text.push_str(
                 "the old root is nowhere: not in a bundle, not trusted by a proxy, not under a leaf in use\n",

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::{admin_socket, rotation as words};
-use proto::banyan::admin::v1::{GetRotationRequest, Rotation, StartRotationRequest};
+use proto::banyan::admin::v1::{
+    DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest, Verb,
+};
 use tokio::time::Instant;
+use tonic::Code;
+use trust::Cohort;
 
 /// Longest wait for an answer of a CA that may be dead just now.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -17,6 +21,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub struct Rotations {
     socket: PathBuf,
     wanted: u32,
+    canary: Option<Cohort>,
     started: u32,
     under_way: bool,
     phase: (String, Instant),
@@ -41,11 +46,12 @@ pub enum Seen {
 }
 
 impl Rotations {
-    /// Will ask for so many rotations.
-    pub fn new(socket: PathBuf, wanted: u32) -> Self {
+    /// Will ask for so many rotations, each with this cohort first.
+    pub fn new(socket: PathBuf, wanted: u32, canary: Option<Cohort>) -> Self {
         Self {
             socket,
             wanted,
+            canary,
             started: 0,
             under_way: false,
             phase: ("steady".to_owned(), Instant::now()),
@@ -104,12 +110,33 @@ impl Rotations {
         let mut client = admin_socket::rotations(&self.socket).await?;
         let request = StartRotationRequest {
             request_id: format!("demo-{}", self.started + 1),
+            canary: self.canary.as_ref().map(ToString::to_string).unwrap_or_default(),
             ..StartRotationRequest::default()
         };
         client.start_rotation(request).await.context("the CA refuses to rotate")?;
         self.started += 1;
         self.under_way = true;
         Ok(())
+    }
+
+    /// Lets the new root sign for a greater cohort; says whether the CA was there to take it.
+    ///
+    /// # Errors
+    /// If the CA refuses.
+    pub async fn widen(&self, cohort: &Cohort) -> anyhow::Result<bool> {
+        let request = DecideRotationRequest {
+            request_id: format!("demo-{}-wider", self.started),
+            verb: Verb::Widen.into(),
+            by: "demo".to_owned(),
+            reason: "the cohort is well".to_owned(),
+            cohort: cohort.to_string(),
+        };
+        let Ok(mut client) = admin_socket::rotations(&self.socket).await else { return Ok(false) };
+        match client.decide_rotation(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::Unavailable => Ok(false),
+            Err(status) => Err(status).context("the CA refuses to widen the cohort"),
+        }
     }
 
     /// Looks at the CA, and notes what changed.

@@ -1,6 +1,6 @@
 //! A cohort gets leaves of the new root before everybody else does, while everybody talks to everybody.
 
-use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, Talk, eventually};
+use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, Talk, eventually, http};
 use proto::banyan::admin::v1::{DecideRotationRequest, Rotation, StartRotationRequest, Verb};
 use trust::{Cohort, RootId, SpiffeId};
 
@@ -35,6 +35,11 @@ async fn decide(mesh: &LiveMesh, verb: Verb, cohort: &str) -> anyhow::Result<Rot
 
 async fn in_phase(mesh: &LiveMesh, phase: &str) -> anyhow::Result<Rotation> {
     mesh.ca.until_rotation(phase, SOON, |rotation| rotation.phase == phase).await
+}
+
+/// What a scraper gets.
+async fn metrics(mesh: &LiveMesh) -> anyhow::Result<String> {
+    Ok(http(mesh.ca.running().plain_addr, "GET", "/metrics").await?.1)
 }
 
 /// Waits until each proxy of the cohort has a leaf of the new root, and sees that the others have one of the former.
@@ -121,7 +126,14 @@ async fn a_cohort_that_refuses_its_leaves_is_held_taken_back_mended_and_goes_for
         "{:?}",
         status.conditions
     );
+    let page = metrics(&mesh).await?;
+    for (name, value) in [("held{", "1"), ("trouble_ratio{kind=\"refused\"}", "1.0")] {
+        let name = format!("banyan_canary_{name}");
+        let line = page.lines().find(|line| line.starts_with(&name));
+        assert!(line.is_some_and(|line| line.ends_with(&format!(" {value}"))), "{name} {line:?}");
+    }
     decide(&mesh, Verb::Rollback, "").await?;
+    assert!(!metrics(&mesh).await?.contains("banyan_canary_held{"), "it is over");
     mesh.proxies[2].refuse(false);
     eventually("the third has a leaf of the former root", || async {
         mesh.proxies[2].holding().root() == Some(old)

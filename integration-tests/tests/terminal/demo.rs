@@ -96,6 +96,27 @@ async fn ctrl_c_while_a_demo_starts_leaves_nothing_either() -> anyhow::Result<()
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_with_a_cohort_first_shows_that_it_grew_and_nothing_fails() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut command = tokio::process::Command::new(BANYAN);
+    command.args(["demo", "--agents", "6", "--seconds", "5", "--canary", "20%", "--json"]);
+    command.env("TMPDIR", directory.path()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(DEMO_MAX, command.output()).await??;
+    let (told, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    let told = told.lines().last().ok_or_else(|| anyhow::anyhow!("no object, but {said}"))?;
+    let told: serde_json::Value = serde_json::from_str(told)?;
+    assert_eq!((output.status.code(), &told["failed"]), (Some(0), &0.into()), "{told:#}");
+    let canary = &told["canary"];
+    assert_eq!((&canary["cohort"], &canary["widened_to"]), (&"20%".into(), &"50%".into()));
+    let one = &canary["rotations"][0];
+    assert_eq!((&one["widened"], &one["held_for"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!((&one["first_taken"], &one["last_taken"]), (&1.into(), &3.into()), "{told:#}");
+    assert!(told["phase_seconds"]["canary"].as_f64() > Some(5.0), "{told:#}");
+    assert_eq!(told["old_root_gone"], true);
+    Ok(())
+}
+
 /// What a demo in which one proxy cannot verify the new root comes to, and its exit code.
 async fn with_an_unable_proxy(more: &[&str]) -> anyhow::Result<(i32, serde_json::Value)> {
     let directory = tempfile::tempdir()?;
