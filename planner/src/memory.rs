@@ -3,14 +3,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use host::{AppendFile, Disk};
+use ledger::{Ledger, OpenOptions, Settings, WritesOn};
+use rotation::SegmentId;
 use stores::{
     Entry, HintSender, Hints, Key, Page, ReadError, SharedStore, Space, Version, Versioned,
     WriteError, hints,
 };
+use trust::Clock;
+
+use crate::error::PlanError;
+
+/// Records that the ledger's queue has room for.
+const QUEUE_LEN: usize = 1 << 20;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -179,4 +188,30 @@ impl AppendFile for Dropped {
     fn len(&self) -> u64 {
         self.0
     }
+}
+
+/// The ledger of the one server of a plan.
+pub(crate) fn open_ledger(
+    segment: &SegmentId,
+    clock: Arc<dyn Clock>,
+    skew: Duration,
+) -> Result<Arc<Ledger>, PlanError> {
+    let settings = Settings {
+        queue_len: QUEUE_LEN,
+        file_bytes_max: 1 << 30,
+        rows_per_identity: u64::MAX,
+        rows_per_agent: u64::MAX,
+        writes_on: WritesOn::Task,
+        ..Settings::default()
+    };
+    let options = OpenOptions {
+        dir: PathBuf::from("/plan"),
+        segment: ledger::SegmentId::parse(segment.as_str()).map_err(PlanError::broken)?,
+        disk: Arc::new(PlanDisk::default()),
+        clock,
+        skew,
+        settings,
+    };
+    let (ledger, _) = Ledger::open(options).map_err(PlanError::broken)?;
+    Ok(Arc::new(ledger))
 }

@@ -2,7 +2,6 @@
 //! only counted.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use control::upkeep::horizon_due;
 use futures::{future::maybe_done, poll};
 use issuance::profile::{AboveMax, Bounds};
 use issuance::{LeafProfile, ProfileSettings};
-use ledger::{Ledger, OpenOptions, Row, RowKind, Settings, Word, WritesOn};
+use ledger::{Ledger, Row, RowKind, Word};
 use registry::sessions::Sessions;
 use registry::{AgentRegistry, Limits, Membership};
 use rotation::{
@@ -36,11 +35,9 @@ use trust::{
 use crate::clock::{BEGINNING, PlanClock};
 use crate::effects::PlanEffects;
 use crate::error::PlanError;
-use crate::memory::{PlanDisk, PlanStore};
+use crate::memory::{PlanStore, open_ledger};
 use crate::question::Question;
 
-/// Records that the ledger's queue has room for.
-const QUEUE_LEN: usize = 1 << 20;
 /// How long the root lives that a rotation brings, and the first one where its end is not known.
 const ROOT_LIVES: Duration = Duration::from_secs(3_650 * 86_400);
 /// How long phases may last, agents stay away, and so on, where no gate asks.
@@ -432,29 +429,4 @@ fn profile(question: &Question) -> Result<LeafProfile, PlanError> {
         let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
         PlanError::Broken(said.join("; "))
     })
-}
-
-fn open_ledger(
-    segment: &SegmentId,
-    clock: Arc<dyn Clock>,
-    skew: Duration,
-) -> Result<Arc<Ledger>, PlanError> {
-    let settings = Settings {
-        queue_len: QUEUE_LEN,
-        file_bytes_max: 1 << 30,
-        rows_per_identity: u64::MAX,
-        rows_per_agent: u64::MAX,
-        writes_on: WritesOn::Task,
-        ..Settings::default()
-    };
-    let options = OpenOptions {
-        dir: PathBuf::from("/plan"),
-        segment: ledger::SegmentId::parse(segment.as_str()).map_err(PlanError::broken)?,
-        disk: Arc::new(PlanDisk::default()),
-        clock,
-        skew,
-        settings,
-    };
-    let (ledger, _) = Ledger::open(options).map_err(PlanError::broken)?;
-    Ok(Arc::new(ledger))
 }
