@@ -56,6 +56,9 @@ pub(crate) async fn rule(
     if verb == RootVerb::Distrust && state.phase != next.phase {
         said.extend(emergency::said(ca, &next, &ca.policy, ca.clock.now()));
     }
+    if exposure.is_some() {
+        said.extend(ca.cross.believed_all_the_same(&next, ca.clock.now()));
+    }
     said.extend(exposure.iter().flat_map(|exposure| exposure.said(verb == RootVerb::Cut)));
     if exposure.is_some() && ca.replication.others_serve() {
         said.push(

@@ -7,6 +7,7 @@ use trust::plain::counted;
 use trust::{SpiffeId, Timestamp};
 
 use crate::ca::Ca;
+use crate::crl;
 use crate::leaves::Gate;
 
 /// Leaves of this server that a ban is about, those that live longest first.
@@ -59,13 +60,20 @@ pub fn said(ca: &Ca, subject: &BanSubject, ban: &Ban, rows: &[LiveRow]) -> Vec<S
     });
     said.push(match rows.first() {
         None => "no leaf of this server that may live is covered".to_owned(),
-        Some(last) => format!(
-            "{} of this server {} covered, and a ban ends none of them: peers believe each until its end, the last at {}; \
-             `banyan leaf revoke` takes single ones from agents at once",
-            counted(rows.len(), "leaf", "leaves"),
-            if rows.len() == 1 { "is" } else { "are" },
-            last.row.not_after
-        ),
+        Some(last) => {
+            let (leaves, until) = (counted(rows.len(), "leaf", "leaves"), last.row.not_after);
+            let are = if rows.len() == 1 { "is" } else { "are" };
+            let is_listed = matches!(subject, BanSubject::Identity(_) | BanSubject::Key(_));
+            match crl::holders::refusing(ca).filter(|_| is_listed) {
+                Some(lists) => format!(
+                    "{leaves} of this server {are} covered: {lists} refuse them within seconds; everybody else believes each until its end, the last at {until}"
+                ),
+                None => format!(
+                    "{leaves} of this server {are} covered, and a ban ends none of them: peers believe each until its end, the last at {until}; \
+                     `banyan leaf revoke` takes single ones from agents at once"
+                ),
+            }
+        }
     });
     said.extend(held_up(ca, rows));
     if ca.replication.others_serve() {

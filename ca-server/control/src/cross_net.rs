@@ -218,7 +218,13 @@ impl CrossNet {
 
     /// What is wrong, one sentence each.
     pub fn conditions(&self, state: &State, now: Timestamp) -> Vec<String> {
-        let mut conditions: Vec<_> = self.trouble().into_iter().collect();
+        let trouble = self.trouble().into_iter();
+        trouble.chain(self.believed_all_the_same(state, now)).collect()
+    }
+
+    /// Roots that are distrusted in this state and vouched for by one that is not, one sentence each.
+    pub fn believed_all_the_same(&self, state: &State, now: Timestamp) -> Vec<String> {
+        let mut said = Vec::new();
         let seen = self.seen();
         for (root, kept) in &seen.kept {
             let tainted = state.roots.get(root).is_some_and(|entry| entry.tainted);
@@ -226,14 +232,14 @@ impl CrossNet {
             let ends = kept.certificate.validity().not_after();
             if tainted && believed && ends > now {
                 let (root, by) = (root.short(), kept.by.short());
-                conditions.push(format!(
+                said.push(format!(
                     "root {root} is distrusted, and a cross certificate says in the name of root {by} that it is good: whoever has the key \
                      of root {root} and that certificate is believed by everybody who trusts root {by}, until {ends}; only a \
                      rotation away from root {by}, once no other one is under way, ends that sooner: `banyan rotate start`"
                 ));
             }
         }
-        conditions
+        said
     }
 
     /// What there is of it in this state, one sentence each; `shown` is what leaves go out with now.

@@ -6,6 +6,7 @@ use rotation::evidence::GateName;
 
 use crate::bans;
 use crate::ca::Ca;
+use crate::crl;
 use crate::leaves::Gate;
 
 /// What comes of revoking a leaf, in one sentence.
@@ -43,11 +44,16 @@ pub fn said(ca: &Ca, live: &LiveRow) -> String {
     };
     let waits =
         gate.map(|gate| format!("; the {gate} gate waits for it as before")).unwrap_or_default();
-    format!(
-        "{}: {at_holder}; peers do not ask this CA, so whoever kept a copy of it and its key is believed until {until}, and only the end of its \
-         root (`banyan root distrust`) ends that sooner{waits}",
-        row.identity
-    )
+    let copies = match crl::holders::refusing(ca) {
+        Some(lists) => format!(
+            "{lists} refuse whoever kept a copy of it and its key within seconds; everybody else believes them until {until}"
+        ),
+        None => format!(
+            "peers do not ask this CA, so whoever kept a copy of it and its key is believed until {until}, and only the end of its root \
+             (`banyan root distrust`) ends that sooner"
+        ),
+    };
+    format!("{}: {at_holder}; {copies}{waits}", row.identity)
 }
 
 /// As it was said before, of one that was revoked already.

@@ -62,7 +62,7 @@ async fn crl(ca: &MeshCa) -> anyhow::Result<GetCrlResponse> {
     Ok(client.get_crl(GetCrlRequest {}).await?.into_inner())
 }
 
-async fn revoke(ca: &MeshCa, leaf: &Registered) -> anyhow::Result<()> {
+async fn revoke(ca: &MeshCa, leaf: &Registered) -> anyhow::Result<String> {
     revoke_serial(ca, serial_of(leaf)?).await
 }
 
@@ -71,17 +71,18 @@ fn serial_of(leaf: &Registered) -> anyhow::Result<Serial> {
     Certificate::parse(der)?.serial().context("a serial number")
 }
 
-async fn revoke_serial(ca: &MeshCa, serial: Serial) -> anyhow::Result<()> {
+/// Answers what the CA says of it.
+async fn revoke_serial(ca: &MeshCa, serial: Serial) -> anyhow::Result<String> {
     let request = RevokeLeavesRequest {
         serials: vec![serial.as_bytes().to_vec()],
         by: "ann".to_owned(),
         reason: "it was copied".to_owned(),
         dry_run: false,
     };
-    LeafServiceClient::new(admin_channel(&ca.running().admin_socket))
+    let answer = LeafServiceClient::new(admin_channel(&ca.running().admin_socket))
         .revoke_leaves(request)
         .await?;
-    Ok(())
+    Ok(answer.into_inner().leaves.pop().context("a leaf")?.said)
 }
 
 /// Whether the leaf of this server comes from the newest issuer.
@@ -115,7 +116,8 @@ async fn a_thief_with_a_revoked_leaf_is_refused_by_peers_with_lists_and_others_g
     until_held(&pair).await?;
     get_as(&thief, &pair.ca, pair.server.inbound()).await.context("before it is revoked")?;
     let asked = tokio::time::Instant::now();
-    revoke(&pair.ca, &thief).await?;
+    let said = revoke(&pair.ca, &thief).await?;
+    assert!(said.contains("(2 of 3 leaves behind agents by now"), "{said}");
     let mut answered = 0_u64;
     while get_as(&thief, &pair.ca, pair.server.inbound()).await.is_ok() {
         assert!(asked.elapsed() < Duration::from_secs(10), "still believed");
@@ -140,7 +142,8 @@ async fn a_thief_with_a_revoked_leaf_is_refused_by_peers_with_lists_and_others_g
 async fn without_the_option_a_thief_with_a_revoked_leaf_is_believed() -> anyhow::Result<()> {
     let pair = pair("", &[SERVER]).await?;
     let thief = pair.ca.workload_leaf("node-9", CLIENT).await?;
-    revoke(&pair.ca, &thief).await?;
+    let said = revoke(&pair.ca, &thief).await?;
+    assert!(said.contains("is believed until"), "{said}");
     for _ in 0..10 {
         get_as(&thief, &pair.ca, pair.server.inbound()).await?;
     }

@@ -171,7 +171,12 @@ async fn a_new_root_that_is_distrusted_is_told_to_be_believed_by_those_who_trust
         .await?;
     let both = ders(&ca);
     let new = both.iter().find(|root| !old.contains(root)).expect("a new root");
-    ca.rotations().rule_root(distrust("new", new)).await?;
+    let preview = RuleRootRequest { dry_run: true, ..distrust("preview", new) };
+    let preview = ca.rotations().rule_root(preview).await?.into_inner();
+    let warns = |said: &[String]| said.iter().any(|text| text.contains("cross certificate says"));
+    anyhow::ensure!(warns(&preview.said), "{preview:?}");
+    let distrusted = ca.rotations().rule_root(distrust("new", new)).await?.into_inner();
+    anyhow::ensure!(warns(&distrusted.said), "{distrusted:?}");
     let told = async || {
         let status = ca.status().await;
         status.is_ok_and(|now| {

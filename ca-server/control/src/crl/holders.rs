@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ledger::{LiveRow, RowKind};
 use trust::Timestamp;
+use trust::plain::counted;
 
 use super::{CrlSettings, Lists};
 use crate::ca::Ca;
@@ -75,6 +76,18 @@ pub fn view(ca: &Ca) -> CrlView {
         lacking,
         beyond_agents: beyond.len(),
     }
+}
+
+/// Who refuses a leaf soon after it was put on a list; `None` where agents have no lists.
+pub fn refusing(ca: &Ca) -> Option<String> {
+    ca.crl.settings()?;
+    let CrlView { lists, holders, with, .. } = view(ca);
+    lists.without.is_none().then(|| {
+        format!(
+            "peers that have the revocation lists ({with} of {} behind agents by now; `banyan crl show` names the others)",
+            counted(holders, "leaf", "leaves")
+        )
+    })
 }
 
 /// What is wrong with the lists that the configuration asks for, one sentence.
