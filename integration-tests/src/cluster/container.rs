@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -42,12 +42,20 @@ pub(super) struct Made<'a> {
     pub(super) environment: &'a [(String, String)],
 }
 
-/// A running container. Dropping it kills it.
+/// A running container. Dropping it kills it, with whatever its program has started.
 #[derive(Debug)]
 pub struct Container {
     name: String,
     log: PathBuf,
     child: Child,
+    /// Its processes, until they were ended: a proxy that outlives the program which started it would be left over.
+    group: Option<Pid>,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.kill_rest();
+    }
 }
 
 impl Container {
@@ -61,8 +69,10 @@ impl Container {
         let arguments = [&program].into_iter().chain(list(&made.spec["args"]));
         let mut command = made.command(arguments)?;
         command.stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().with_context(|| format!("container {name}"))?;
-        Ok(Self { name, log, child })
+        let child = command.process_group(0).spawn();
+        let child = child.with_context(|| format!("container {name}"))?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(Self { name, log, child, group })
     }
 
     /// Its name.
@@ -99,7 +109,15 @@ impl Container {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.kill_rest();
         Ok(self.child.kill().await?)
+    }
+
+    fn kill_rest(&mut self) {
+        if let Some(group) = self.group.take() {
+            // Nothing of it may be left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// The same for one that may have ended by itself.
@@ -108,6 +126,7 @@ impl Container {
     /// If it does not end in time.
     pub async fn stop_if_it_runs(&mut self) -> anyhow::Result<()> {
         if self.child.try_wait()?.is_some() {
+            self.kill_rest();
             return Ok(());
         }
         let name = self.name.clone();
@@ -123,6 +142,7 @@ impl Container {
         let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         kill_process(id.context("it does not run")?, Signal::TERM)?;
         self.child.wait().await?;
+        self.kill_rest();
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ use super::support::{MESH, World, never, rules, until_says};
 const GROUP: &str = "/apis/certificates.k8s.io/v1";
 const CSRS: &str = "[sign.csr]\nsigner_names = [\"example.org/mesh\"]\n";
 const PODS: &str = "[sign.pod_certificates]\nsigner_names = [\"example.org/mesh\"]\n";
-const LEAD: &str = "[lead]\nnamespace = \"banyan\"\nduration = \"3s\"\n";
+/// Long: here nobody fails, and whoever stands still for a while on a busy machine shall not be taken for one that did.
+const LEAD: &str = "[lead]\nnamespace = \"banyan\"\nduration = \"60s\"\n";
 const SIGNER: &str = "example.org/mesh";
 const POD_UID: &str = "9c1b2a36-64d5-4a0e-8f0c-0d4a0a3f0b11";
 /// The account that asks.
