@@ -188,6 +188,11 @@ async fn the_root_and_then_the_issuer_change_under_traffic_with_lists_and_no_req
         });
         signs.await?;
         // Distrust has agents renew, so that both have leaves of the new one.
+        let agents = [&pair.server_agent, &pair.client_agent];
+        let mut before = Vec::new();
+        for agent in agents {
+            before.push(agent.status()?.workloads[0].renewals);
+        }
         let distrust = DistrustIssuerRequest {
             request_id: "distrust".to_owned(),
             issuer: former[0].clone(),
@@ -196,8 +201,7 @@ async fn the_root_and_then_the_issuer_change_under_traffic_with_lists_and_no_req
             ..DistrustIssuerRequest::default()
         };
         AuthorityServiceClient::new(admin_channel(socket)).distrust_issuer(distrust).await?;
-        for agent in [&pair.server_agent, &pair.client_agent] {
-            let before = agent.status()?.workloads[0].renewals;
+        for (agent, before) in agents.into_iter().zip(before) {
             agent.until("has a leaf of it", |status| status.workloads[0].renewals > before).await?;
         }
         until_held(&pair).await
