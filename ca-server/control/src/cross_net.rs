@@ -80,7 +80,12 @@ pub fn pair(state: &State) -> Option<Pair> {
         Phase::Distributing(phase) => (phase.from, phase.to),
         Phase::Canary(phase) => (phase.from, phase.to),
         Phase::Draining(phase) if !phase.rolled_back => (phase.from, phase.to),
-        _ => return None,
+        Phase::Uninitialised
+        | Phase::Bootstrapping(_)
+        | Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => return None,
     };
     let stands = |id: &RootId| {
         state.roots.get(id).is_some_and(|entry| entry.state.is_trusted() && !entry.tainted)
