@@ -127,7 +127,6 @@ fn every_phase_ends_by_the_time_that_its_gate_says_though_nobody_says_a_word() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo xtask model"]
 fn they_do_whatever_an_operator_aborts_takes_back_or_lets_go_forward() {
     all_end("operator", &Setting { operator: true, ticks: 0, ..PLAIN });
 }
